@@ -1,0 +1,73 @@
+"""What a dataset is to the rest of the SDK: columns, frames, episodes and tasks, whatever the format on disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+
+@attrs.frozen(kw_only=True)
+class Feature:
+    """One column: `dtype` is a numpy name, or `image` / `video` for camera frames `[H, W, 3]`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+
+    @property
+    def is_camera(self) -> bool:
+        return self.dtype in ("image", "video")
+
+
+class Dataset(Protocol):
+    """Demonstrations that can be read at random. Row `i` is one moment; rows of an episode are contiguous."""
+
+    path: Path
+    fps: float
+    features: Mapping[str, Feature]
+    episode_bounds: NDArray[np.int64]
+    """`[E, 2]`: first row and one past the last row of each episode."""
+
+    fingerprint: str
+    """Changes when states, actions, tasks or episode bounds change."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        ...
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A whole low-dimensional column, `[N, *shape]`; kept in memory, not to be written to."""
+        ...
+
+    def frame(self, name: str, row: int) -> NDArray[np.uint8]:
+        """One camera frame, RGB `[H, W, 3]`."""
+        ...
+
+    def task(self, row: int) -> str:
+        """What the robot was told to do."""
+        ...
+
+
+class EpisodeWriter(Protocol):
+    """Records episodes; an episode is on disk whole or not at all."""
+
+    def add(self, observation: Mapping[str, Any], action: NDArray[np.floating]) -> None:
+        """One moment of the current episode: `Environment.observe()` and the action `[A]` taken from there."""
+        ...
+
+    def save_episode(self) -> None:
+        """Commit the current episode."""
+        ...
+
+    def discard_episode(self) -> None:
+        """Forget the current episode."""
+        ...
+
+    def close(self) -> None:
+        """Finish the dataset; an uncommitted episode is forgotten."""
+        ...
+
+

@@ -1,0 +1,162 @@
+"""The records that plugins hand over. Frozen, keyword-only, checked when built; they carry functions, not work.
+
+A registration hook yields these; the `Registry` keeps them by name. Heavy imports (jax, pyarrow, a simulator) belong
+inside the functions, never at the top of a plugin's module: every `fla` command imports every plugin.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fla_sdk.environment import Environment
+from fla_sdk.errors import PluginError
+from fla_sdk.model import ActionModel, ModelSpec, Tokenizer
+
+if TYPE_CHECKING:
+    from fla_sdk.data.dataset import Dataset, EpisodeWriter
+    from fla_sdk.training.config import TrainConfig
+
+
+def _valid_name(record: Any, attribute: "attrs.Attribute[str]", value: str) -> None:
+    if not value or not all(c.isalnum() or c in "_-." for c in value):
+        raise PluginError(
+            f"{type(record).__name__}: name {value!r} must be letters, digits, '_', '-' or '.', and not empty"
+        )
+
+
+def _name() -> Any:
+    return attrs.field(validator=[attrs.validators.instance_of(str), _valid_name])
+
+
+@attrs.frozen(kw_only=True)
+class DatasetFormat:
+    """A way to store demonstrations (hook `fla_datasets`)."""
+
+    name: str = _name()
+    description: str
+    matches: Callable[[Path], bool]
+    """Whether the folder looks like this format; cheap, reads at most a small file."""
+
+    open: Callable[[Path], "Dataset"]
+    """Read the folder. Raises `DataError` naming the file that is missing or damaged."""
+
+    create: Callable[..., "EpisodeWriter"] | None = None
+    """`create(path, embodiment, *, task_fps...)` begins a new dataset; None when the format is read-only."""
+
+
+@attrs.frozen(kw_only=True)
+class ModelFamily:
+    """An architecture with its named variants (hook `fla_models`)."""
+
+    name: str = _name()
+    description: str
+    variants: Mapping[str, Any]
+    """Variant name -> frozen config record of this family (cheap to build: no jax)."""
+
+    spec: Callable[[Any], ModelSpec]
+    """Config -> what the codec must know."""
+
+    build: Callable[[Any, int], ActionModel]
+    """`build(config, seed)` -> a freshly initialised NNX module. May run under `jax.eval_shape` or `jit`."""
+
+    tokenizer: Callable[[Any], Tokenizer]
+    """Config -> tokenizer; raises `ConfigError` saying how to get its file when it is missing."""
+
+    group: Callable[[str], str]
+    """`/`-joined parameter path -> one of `vision`, `language`, `action_expert`, `projections`, `lora`."""
+
+
+@attrs.frozen(kw_only=True)
+class Regularizer:
+    """A penalty that keeps a model close to what it knew (hook `fla_regularizers`)."""
+
+    name: str = _name()
+    description: str
+    prepare: Callable[[Any], Any]
+    """Trainable parameters at the start (a pytree) -> state of the penalty (a pytree, passed into the jitted step)."""
+
+    penalty: Callable[[Any, Any], Any]
+    """`penalty(params, state)` -> scalar, traced inside the step; multiplied by the configured strength."""
+
+
+@attrs.frozen(kw_only=True)
+class Recipe:
+    """A named training config with its story (hook `fla_recipes`)."""
+
+    name: str = _name()
+    description: str
+    config: Callable[[], "TrainConfig"]
+
+
+class Expert(Protocol):
+    """Scripted demonstrator of one environment."""
+
+    def __call__(self) -> NDArray[np.floating]:
+        """The next action `[A]`, from the environment's true state."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Benchmark:
+    """Tasks that a policy is judged on, and an expert that can demonstrate them (hook `fla_benchmarks`)."""
+
+    name: str = _name()
+    description: str
+    embodiments: tuple[str, ...]
+    """Names of the embodiments it can be run with; the first is the default."""
+
+    make: Callable[..., Environment]
+    """`make(embodiment_name, **options)` -> environment. Options are the benchmark's own, all keyword-only."""
+
+    max_steps: int
+    """An episode is a failure after this many control steps."""
+
+    expert: Callable[[Environment, int], Expert] | None = None
+    """`expert(environment, seed)` after `reset`; None when the task has no scripted demonstrator."""
+
+    replan: int = 8
+    """Actions executed from each predicted chunk, unless the caller says otherwise."""
+
+
+class TrackerRun(Protocol):
+    """An open run of a tracker."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@attrs.frozen(kw_only=True)
+class Tracker:
+    """Where metrics go (hook `fla_trackers`)."""
+
+    name: str = _name()
+    description: str
+    open: Callable[[Path, Mapping[str, Any]], TrackerRun]
+    """`open(run_dir, config)`; called again with the same folder when a run resumes."""
+
+
+@attrs.frozen(kw_only=True)
+class Command:
+    """A subcommand of `fla` (hook `fla_commands`)."""
+
+    name: str = _name()
+    help: str
+    configure: Callable[[argparse.ArgumentParser], None]
+    run: Callable[..., int | None]
+    """`run(arguments, registry)` -> exit status (None is 0)."""
+
+
+def drain(result: Any) -> Iterator[Any]:
+    """The records in one hook result, which may be a record, None, or an iterable of records."""
+    if result is None:
+        return
+    if attrs.has(type(result)):
+        yield result
+        return
+    yield from result

@@ -1,0 +1,30 @@
+"""`Sample`: one moment of one robot, in the robot's own terms."""
+
+from collections.abc import Mapping
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Sample:
+    """What a dataset row and a robot's observation both become before the codec sees them.
+
+    Units are the embodiment's: radians, metres, gripper fractions as its `Space`s declare them.
+    """
+
+    images: Mapping[str, NDArray[np.uint8]]
+    """Camera name -> `[H, W, 3]`, RGB. A camera that gave no image is absent."""
+
+    state: NDArray[np.floating]
+    """`[S]`, in the order of `Embodiment.state`."""
+
+    task: str
+    """What the robot shall do, as a person would say it."""
+
+    actions: NDArray[np.floating] | None = None
+    """`[T, A]`, the action at this moment and the T-1 after it; None when only observing."""
+
+    actions_is_pad: NDArray[np.bool_] | None = None
+    """`[T]`, True where the episode had already ended and the last action is repeated."""
