@@ -1,0 +1,156 @@
+"""`Codec`: the only path between a robot's terms and a model's, in both directions.
+
+Training, evaluation, serving and the conformance kit use this same object, so there is no second path to drift:
+
+    Sample -> convert -> relative actions -> normalize -> prompt to tokens -> pad -> ModelInput / Batch
+    robot actions <- convert back <- absolute actions <- unnormalize <- cut <- model output
+"""
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fla_sdk import prompts, transforms
+from fla_sdk.embodiment import Embodiment
+from fla_sdk.errors import ConfigError, DataError, StatsError, nearest
+from fla_sdk.model import Batch, ModelInput, ModelSpec, Tokenizer
+from fla_sdk.normalization import NormStats, normalize, unnormalize
+from fla_sdk.sample import Sample
+
+Floats = NDArray[np.floating]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Codec:
+    """Embodiment x ModelSpec x NormStats. Raises when the three do not fit each other, before any work starts."""
+
+    embodiment: Embodiment
+    spec: ModelSpec
+    stats: NormStats
+    tokenizer: Tokenizer
+    _relative: NDArray[np.int64] = attrs.field(init=False)
+
+    @_relative.default  # pyright: ignore[reportAttributeAccessIssue, reportUntypedFunctionDecorator]
+    def _relative_default(self) -> NDArray[np.int64]:
+        return self.embodiment.relative_to()
+
+    def __attrs_post_init__(self) -> None:
+        check_fit(self.embodiment, self.spec)
+        for kind, space, stats in (
+            ("state", self.embodiment.state, self.stats.state),
+            ("actions", self.embodiment.action, self.stats.actions),
+        ):
+            if stats.width < space.width:
+                raise StatsError(
+                    f"{self.embodiment.name}: statistics of {kind} have {stats.width} dimensions, the embodiment has "
+                    f"{space.width} ({', '.join(space.names)}); they were computed for another robot"
+                )
+
+    def encode(self, sample: Sample) -> ModelInput:
+        """What the model sees of `sample`; leaves are unbatched numpy arrays."""
+        state = normalize(self._model_state(sample.state), self.stats.state, self.spec.normalization)
+        images: dict[str, NDArray[np.uint8]] = {}
+        for camera in self.embodiment.cameras:
+            if camera.slot is not None and camera.name in sample.images:
+                images[camera.slot] = transforms.resize_with_pad(sample.images[camera.name], *self.spec.image_size)
+        text = self.embodiment.prompt.format(task=sample.task)
+        ids = prompts.STYLES[self.spec.prompt_style](self.tokenizer, text, state)
+        tokens, token_mask = prompts.pad_tokens(ids, max_tokens=self.spec.max_tokens)
+        return ModelInput(
+            images=images,
+            image_masks={slot: np.True_ for slot in images},
+            state=transforms.pad(state, self.spec.action_dim).astype(np.float32),
+            tokens=tokens,
+            token_mask=token_mask,
+        )
+
+    def encode_example(self, sample: Sample) -> Batch:
+        """A training example: `encode` and the actions `[T, A]`, with masks over padded dimensions and steps."""
+        if sample.actions is None:
+            raise DataError(f"{self.embodiment.name}: a training sample needs actions, this one has none")
+        steps, width = sample.actions.shape
+        if (steps, width) != (self.spec.horizon, self.embodiment.action.width):
+            raise DataError(
+                f"{self.embodiment.name}: actions must be [{self.spec.horizon}, {self.embodiment.action.width}] "
+                f"(horizon of the model, width of the embodiment), got [{steps}, {width}]"
+            )
+        is_pad = np.zeros(steps, np.bool_) if sample.actions_is_pad is None else sample.actions_is_pad
+        return Batch(
+            inputs=self.encode(sample),
+            actions=self.encode_actions(sample.actions, sample.state),
+            action_dims=np.arange(self.spec.action_dim) < width,
+            action_steps=~is_pad,
+        )
+
+    def encode_actions(self, actions: Floats, state: Floats) -> Floats:
+        """`[T, A]` in the embodiment's units at `state` `[S]` -> float32 `[T, D]` as the model predicts them."""
+        known = normalize(self.model_actions(actions, state), self.stats.actions, self.spec.normalization)
+        return transforms.pad(known, self.spec.action_dim).astype(np.float32)
+
+    def model_actions(self, actions: Floats, state: Floats) -> Floats:
+        """Converted and relative, but not yet normalized: what action statistics are computed from."""
+        return model_actions(self.embodiment, actions, state)
+
+    def decode(self, actions: Floats, state: Floats) -> Floats:
+        """Model output `[T, D]` at the observation's `state` `[S]` -> `[T, A]` in the embodiment's units."""
+        cut = np.asarray(actions)[..., : self.embodiment.action.width]
+        known = unnormalize(cut, self.stats.actions, self.spec.normalization)
+        known = transforms.absolute(known, self._model_state(state), self._relative)
+        conversion = self.embodiment.conversion
+        return known if conversion is None else conversion.actions_from_model(known)
+
+    def _model_state(self, state: Floats) -> Floats:
+        return model_state(self.embodiment, state)
+
+
+def model_state(embodiment: Embodiment, state: Floats) -> Floats:
+    """States `[..., S]` in the model's convention, not yet normalized: what state statistics are computed from."""
+    return state if embodiment.conversion is None else embodiment.conversion.state_to_model(state)
+
+
+def model_actions(embodiment: Embodiment, actions: Floats, state: Floats) -> Floats:
+    """Actions `[..., T, A]` at states `[..., S]`, converted and relative, not yet normalized."""
+    if embodiment.conversion is not None:
+        actions = embodiment.conversion.actions_to_model(actions)
+    return transforms.relative(actions, model_state(embodiment, state), embodiment.relative_to())
+
+
+def check_fit(embodiment: Embodiment, spec: ModelSpec) -> None:
+    """Raise `ConfigError` when the model has no room for the robot's dimensions or no slot for its cameras."""
+    for kind, space in (("state", embodiment.state), ("action", embodiment.action)):
+        if space.width > spec.action_dim:
+            raise ConfigError(
+                f"embodiment {embodiment.name!r} has {space.width} {kind} dimensions ({', '.join(space.names)}), the "
+                f"model has room for {spec.action_dim}; set a larger action_dim in the model config"
+            )
+    for camera in embodiment.cameras:
+        if camera.slot is not None and camera.slot not in spec.image_slots:
+            hint = f"; did you mean {close!r}?" if (close := nearest(camera.slot, spec.image_slots)) else ""
+            raise ConfigError(
+                f"embodiment {embodiment.name!r}: camera {camera.name!r} goes to slot {camera.slot!r}, which the model "
+                f"does not have{hint} (slots: {', '.join(spec.image_slots)})"
+            )
+    if spec.prompt_style not in prompts.STYLES:
+        raise ConfigError(f"unknown prompt style {spec.prompt_style!r} (known: {', '.join(prompts.STYLES)})")
+
+
+def collate(examples: Sequence[Batch]) -> Batch:
+    """Stack examples along a new first axis. A slot that only some of them fill is masked out in the others."""
+    inputs = collate_inputs([example.inputs for example in examples])
+    return Batch(inputs, *(np.stack(leaves) for leaves in zip(*(example[1:] for example in examples), strict=True)))
+
+
+def collate_inputs(inputs: Sequence[ModelInput]) -> ModelInput:
+    """Stack model inputs along a new first axis, prompts padded to the longest among them."""
+    slots = sorted({slot for one in inputs for slot in one.images})
+    shapes = {slot: next(one.images[slot].shape for one in inputs if slot in one.images) for slot in slots}
+    length = max(one.tokens.shape[-1] for one in inputs)
+    return ModelInput(
+        images={s: np.stack([one.images.get(s, np.zeros(shapes[s], np.uint8)) for one in inputs]) for s in slots},
+        image_masks={s: np.array([bool(one.image_masks.get(s, False)) for one in inputs]) for s in slots},
+        state=np.stack([one.state for one in inputs]),
+        tokens=np.stack([transforms.pad(one.tokens, length) for one in inputs]),
+        token_mask=np.stack([np.pad(one.token_mask, (0, length - len(one.token_mask))) for one in inputs]),
+    )

@@ -1,0 +1,157 @@
+"""`NormStats`: the statistics that bring states and actions to the model's scale, and the two ways to apply them."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fla_sdk.errors import ConfigError, StatsError
+
+Floats = NDArray[np.floating]
+EPSILON = 1e-6
+
+
+def _vector(value: Any) -> Floats:
+    array = np.array(value)  # a copy: statistics outlive the arrays they came from
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def _optional_vector(value: Any) -> Floats | None:
+    return None if value is None else _vector(value)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Stats:
+    """Per-dimension statistics, `[width]` each, in the units that the model predicts in."""
+
+    mean: Floats = attrs.field(converter=_vector)
+    std: Floats = attrs.field(converter=_vector)
+    q01: Floats | None = attrs.field(default=None, converter=_optional_vector)
+    """1st percentile; None in statistics made for z-scores only."""
+    q99: Floats | None = attrs.field(default=None, converter=_optional_vector)
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("mean", "std", "q01", "q99"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if value.shape != self.mean.shape or value.ndim != 1:
+                raise StatsError(f"statistics: {name} has shape {value.shape}, mean has {self.mean.shape}; both must be [width]")
+            if not np.isfinite(value).all():
+                raise StatsError(f"statistics: {name} is not finite in dimension {int(np.argmin(np.isfinite(value)))}")
+
+    @property
+    def width(self) -> int:
+        return len(self.mean)
+
+    @classmethod
+    def of(cls, rows: Floats, *, min_range: float = 1e-3) -> "Stats":
+        """Exact statistics of `rows` `[N, width]`.
+
+        A dimension whose spread is below `min_range` would blow rounding noise up to full scale: its quantiles are
+        moved apart to `min_range` around the middle, and its deviation raised to the same size.
+        """
+        if rows.ndim != 2 or len(rows) < 2:
+            raise StatsError(f"statistics need at least 2 rows [N, width], got an array of shape {rows.shape}")
+        rows = rows.astype(np.float64)
+        q01, q99 = np.quantile(rows, [0.01, 0.99], axis=0)
+        middle, half = (q01 + q99) / 2, np.maximum(q99 - q01, min_range) / 2
+        return cls(
+            mean=rows.mean(axis=0), std=np.maximum(rows.std(axis=0), min_range), q01=middle - half, q99=middle + half
+        )
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class NormStats:
+    """Statistics of one embodiment's states and of its actions as the model predicts them."""
+
+    state: Stats
+    actions: Stats
+    count: int = 0
+    """Rows they were computed from; 0 when unknown (files of openpi do not say)."""
+
+    fingerprint: str = ""
+    """Of the data, the embodiment and the horizon they were computed from; empty when unknown."""
+
+    def to_json(self) -> str:
+        """openpi's `norm_stats.json`, with count and fingerprint added beside `norm_stats`."""
+        tree: dict[str, Any] = {"norm_stats": {"state": _listed(self.state), "actions": _listed(self.actions)}}
+        if self.count or self.fingerprint:
+            tree |= {"count": self.count, "fingerprint": self.fingerprint}
+        return json.dumps(tree, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "norm_stats.json") -> "NormStats":
+        """Read openpi's or our own file; raises `StatsError` naming `where` and the missing key."""
+        try:
+            tree = json.loads(text)
+            stats = tree["norm_stats"]
+            parts = {key: Stats(**{k: stats[key].get(k) for k in ("mean", "std", "q01", "q99")}) for key in ("state", "actions")}
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise StatsError(
+                f"{where} is not a statistics file: {type(error).__name__}: {error}. "
+                'Expected {"norm_stats": {"state": {"mean", "std", "q01", "q99"}, "actions": {...}}}'
+            ) from error
+        return cls(**parts, count=tree.get("count", 0), fingerprint=tree.get("fingerprint", ""))
+
+    @classmethod
+    def load(cls, path: Path) -> "NormStats":
+        """Read a `norm_stats.json`; raises `StatsError` when it is missing or damaged."""
+        if not path.is_file():
+            raise StatsError(f"no statistics at {path}; they are written by training, next to the parameters")
+        return cls.from_json(path.read_text(), where=str(path))
+
+
+def _listed(stats: Stats) -> dict[str, list[float] | None]:
+    return {k: None if v is None else [float(x) for x in v] for k, v in attrs.asdict(stats, recurse=False).items()}
+
+
+def pool(parts: Iterable[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """Rows of several datasets of one embodiment, each weighing by its count."""
+    states, actions = zip(*parts, strict=True)
+    return np.concatenate(states), np.concatenate(actions)
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """A short stable hash of plain values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def normalize(x: Floats, stats: Stats, kind: str) -> Floats:
+    """`[..., width]` to the model's scale, without clipping (openpi-compatible).
+
+    `quantile`: the 1st and 99th percentile go to -1 and 1. `zscore`: mean 0, deviation 1. Statistics longer than the
+    data are cut to its width.
+    """
+    n = x.shape[-1]
+    if kind == "zscore":
+        return (x - stats.mean[:n]) / (stats.std[:n] + EPSILON)
+    q01, q99 = _quantiles(stats, kind)
+    return (x - q01[:n]) / (q99[:n] - q01[:n] + EPSILON) * 2.0 - 1.0
+
+
+def unnormalize(x: Floats, stats: Stats, kind: str) -> Floats:
+    """The inverse of `normalize`. Dimensions beyond the statistics pass through."""
+    n = stats.width
+    if kind == "zscore":
+        known = x[..., :n] * (stats.std + EPSILON) + stats.mean
+    else:
+        q01, q99 = _quantiles(stats, kind)
+        known = (x[..., :n] + 1.0) / 2.0 * (q99 - q01 + EPSILON) + q01
+    return known if x.shape[-1] == n else np.concatenate([known, x[..., n:]], axis=-1)
+
+
+def _quantiles(stats: Stats, kind: str) -> tuple[Floats, Floats]:
+    if kind != "quantile":
+        raise ConfigError(f"unknown normalization {kind!r} (known: quantile, zscore)")
+    if stats.q01 is None or stats.q99 is None:
+        raise StatsError(
+            "quantile normalization needs the 1st and 99th percentile, but these statistics have none; "
+            "compute them again from the data"
+        )
+    return stats.q01, stats.q99
