@@ -55,7 +55,7 @@ class Codec:
         for camera in self.embodiment.cameras:
             if camera.slot is not None and camera.name in sample.images:
                 images[camera.slot] = transforms.resize_with_pad(sample.images[camera.name], *self.spec.image_size)
-        text = self.embodiment.prompt.format(task=sample.task)
+        text = self.embodiment.prompt.replace("{task}", sample.task)
         ids = prompts.STYLES[self.spec.prompt_style](self.tokenizer, text, state)
         tokens, token_mask = prompts.pad_tokens(ids, max_tokens=self.spec.max_tokens)
         return ModelInput(
