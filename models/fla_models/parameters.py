@@ -1,0 +1,61 @@
+"""Parameters by their `/`-joined paths, which are those of openpi's checkpoints: groups, freezing, in and out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from fla_models.configs import Pi0Config
+from fla_sdk.errors import CheckpointError, nearest
+
+GROUPS = ("vision", "language", "action_expert", "projections", "lora")
+
+
+def group(path: str) -> str:
+    """The group of `GROUPS` that the parameter at `path` belongs to."""
+    parts = path.split("/")
+    if "lora" in parts[-1]:
+        return "lora"
+    if parts[:2] == ["PaliGemma", "img"]:
+        return "vision"
+    if parts[:2] == ["PaliGemma", "llm"]:
+        return "action_expert" if any(part.endswith("_1") for part in parts) else "language"
+    return "projections"
+
+
+def frozen_by_lora(config: Pi0Config) -> frozenset[str]:
+    """Groups that openpi's LoRA configs freeze: each expert with adapters, its adaptive norms included.
+
+    The vision tower and the projections stay trainable.
+    """
+    experts = (("language", config.language), ("action_expert", config.expert))
+    return frozenset(name for name, expert in experts if expert.has_lora)
+
+
+def flatten(model: nnx.Module) -> dict[str, jax.Array]:
+    """Path -> array of every parameter, in the order of the paths. Shapes when the model is abstract."""
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return {"/".join(map(str, path)): variable.get_value() for path, variable in sorted(flat)}
+
+
+def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
+    """Replace every parameter of `model`, in place. Dtypes become those of `values`.
+
+    Raises `CheckpointError` when a path is missing or unexpected, or a shape differs; then nothing is changed.
+    """
+    variables = {"/".join(map(str, path)): v for path, v in nnx.to_flat_state(nnx.state(model, nnx.Param))}
+    problems = [f"missing {path} {variables[path].shape}" for path in sorted(variables.keys() - values.keys())]
+    for path in sorted(values.keys() - variables.keys()):
+        close = nearest(path, variables)
+        problems.append(f"unexpected {path}" + (f" (did you mean {close}?)" if close else ""))
+    for path in sorted(variables.keys() & values.keys()):
+        ours, theirs = tuple(variables[path].shape), tuple(values[path].shape)
+        if ours != theirs:
+            problems.append(f"{path}: the model has shape {ours}, the values have {theirs}")
+    if problems:
+        shown = "\n  ".join(problems[:20])
+        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise CheckpointError(f"the parameters do not fit the model, {len(problems)} differ:\n  {shown}{more}")
+    flat = [(tuple(path.split("/")), variable.replace(values[path])) for path, variable in variables.items()]
+    nnx.update(model, nnx.from_flat_state(flat))

@@ -1,0 +1,114 @@
+"""SigLIP vision transformer: images to tokens of the language model's width.
+
+Zhai et al., "Sigmoid Loss for Language Image Pre-Training", arXiv:2303.15343, in PaliGemma's arrangement: no class
+token, no pooling. openpi-compatible; attribute names are the parameter paths of the published weights.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fla_models.configs import SiglipConfig
+from fla_models.stack import scan, stack
+
+_XAVIER = nnx.initializers.xavier_uniform()
+
+
+class PatchEmbedding(nnx.Module):
+    """A convolution whose stride is its kernel size, as one matrix product per patch. Always float32."""
+
+    def __init__(self, *, patch: int, width: int, rngs: nnx.Rngs) -> None:
+        self.kernel = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (patch, patch, 3, width)))
+        self.bias = nnx.Param(jnp.zeros(width))
+        self.patch = patch
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """float32 `[B, H, W, 3]` to `[B, N, width]`, patches row by row."""
+        batch, height, width, channels = images.shape
+        rows, columns, patch = height // self.patch, width // self.patch, self.patch
+        images = images[:, : rows * patch, : columns * patch]
+        patches = images.reshape(batch, rows, patch, columns, patch, channels).transpose(0, 1, 3, 2, 4, 5)
+        kernel, bias = self.kernel[...].astype(jnp.float32), self.bias[...].astype(jnp.float32)
+        return patches.reshape(batch, rows * columns, -1) @ kernel.reshape(-1, kernel.shape[-1]) + bias
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention with biases. The softmax runs in `dtype`, as in the reference."""
+
+    def __init__(self, config: SiglipConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        heads = (config.heads, config.width // config.heads)
+        self.query = nnx.LinearGeneral(config.width, heads, dtype=dtype, kernel_init=_XAVIER, rngs=rngs)
+        self.key = nnx.LinearGeneral(config.width, heads, dtype=dtype, kernel_init=_XAVIER, rngs=rngs)
+        self.value = nnx.LinearGeneral(config.width, heads, dtype=dtype, kernel_init=_XAVIER, rngs=rngs)
+        self.out = nnx.LinearGeneral(heads, config.width, axis=(-2, -1), dtype=dtype, kernel_init=_XAVIER, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        query, key, value = self.query(x), self.key(x), self.value(x)
+        query = query / jnp.sqrt(query.shape[-1]).astype(query.dtype)
+        weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", query, key))
+        return self.out(jnp.einsum("bhqk,bkhd->bqhd", weights, value))
+
+
+class Mlp(nnx.Module):
+    """Two linear layers with a tanh-approximated GELU between."""
+
+    def __init__(self, config: SiglipConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        bias = nnx.initializers.normal(1e-6)
+        self.Dense_0 = nnx.Linear(
+            config.width, config.mlp_dim, dtype=dtype, kernel_init=_XAVIER, bias_init=bias, rngs=rngs
+        )
+        self.Dense_1 = nnx.Linear(
+            config.mlp_dim, config.width, dtype=dtype, kernel_init=_XAVIER, bias_init=bias, rngs=rngs
+        )
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.Dense_1(nnx.gelu(self.Dense_0(x), approximate=True))
+
+
+class EncoderBlock(nnx.Module):
+    """Pre-norm attention and MLP, each with its residual."""
+
+    def __init__(self, config: SiglipConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        self.LayerNorm_0 = nnx.LayerNorm(config.width, epsilon=1e-6, dtype=dtype, rngs=rngs)
+        self.MultiHeadDotProductAttention_0 = Attention(config, dtype=dtype, rngs=rngs)
+        self.LayerNorm_1 = nnx.LayerNorm(config.width, epsilon=1e-6, dtype=dtype, rngs=rngs)
+        self.MlpBlock_0 = Mlp(config, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, N, width]` to the same."""
+        x = x + self.MultiHeadDotProductAttention_0(self.LayerNorm_0(x))
+        return x + self.MlpBlock_0(self.LayerNorm_1(x))
+
+
+class Encoder(nnx.Module):
+    """The stacked blocks and the norm after them."""
+
+    def __init__(self, config: SiglipConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        self.encoderblock = stack(lambda r: EncoderBlock(config, dtype=dtype, rngs=r), depth=config.depth, rngs=rngs)
+        self.encoder_norm = nnx.LayerNorm(config.width, epsilon=1e-6, dtype=dtype, rngs=rngs)
+        self.remat = config.remat
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x, _ = scan(self.encoderblock, x, step=lambda block, x, _: (block(x), None), remat=self.remat)
+        return self.encoder_norm(x)
+
+
+class Siglip(nnx.Module):
+    """The vision tower with its projection into the language model."""
+
+    def __init__(
+        self, config: SiglipConfig, *, tokens: int, out_width: int, dtype: jnp.dtype, rngs: nnx.Rngs
+    ) -> None:
+        """`tokens` is the number of patches per image; `out_width` the width of the language model."""
+        self.embedding = PatchEmbedding(patch=config.patch, width=config.width, rngs=rngs)
+        position_init = nnx.initializers.normal(config.width**-0.5)
+        self.pos_embedding = nnx.Param(position_init(rngs.params(), (1, tokens, config.width)))
+        self.Transformer = Encoder(config, dtype=dtype, rngs=rngs)
+        head_init = nnx.initializers.zeros if config.head_init == "zeros" else nnx.initializers.lecun_normal()
+        self.head = nnx.Linear(config.width, out_width, dtype=dtype, kernel_init=head_init, rngs=rngs)
+        self.dtype = dtype
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """float32 `[B, H, W, 3]` in [-1, 1] to `[B, tokens, out_width]` in the activation dtype."""
+        x = self.embedding(images) + self.pos_embedding[...]
+        return self.head(self.Transformer(x.astype(self.dtype)))

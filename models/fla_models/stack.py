@@ -1,0 +1,35 @@
+"""Layers of one kind held as a single module whose parameters have a leading layer axis, and scanned over."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from flax import nnx
+
+M = TypeVar("M", bound=nnx.Module)
+
+
+def stack(build: Callable[[nnx.Rngs], M], *, depth: int, rngs: nnx.Rngs) -> M:
+    """`depth` independently initialised modules as one, every parameter with a leading axis of `depth`."""
+    keys = jax.random.split(rngs.params(), depth)
+    return nnx.vmap(lambda key: build(nnx.Rngs(key)))(keys)
+
+
+def scan(
+    layers: M, carry: Any, *, step: Callable[[M, Any, Any], tuple[Any, Any]], extras: Any = None, remat: bool = False
+) -> tuple[Any, Any]:
+    """Run `step(layer, carry, extra) -> carry, output` through the stacked `layers`.
+
+    `extras` is a pytree with a leading layer axis, or None; the outputs come back stacked the same way. One layer is
+    compiled whatever the depth. `remat` recomputes a layer's activations in the backward pass.
+    """
+    graph, parameters = nnx.split(layers)
+
+    def body(carry: Any, scanned: tuple[Any, Any]) -> tuple[Any, Any]:
+        parameters, extra = scanned
+        return step(nnx.merge(graph, parameters), carry, extra)
+
+    if remat:
+        # Inside a scan XLA cannot merge the recomputation with the original, so the costly CSE barriers are not needed.
+        body = jax.checkpoint(body, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
+    return jax.lax.scan(body, carry, (parameters, extras))
