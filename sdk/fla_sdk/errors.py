@@ -9,6 +9,7 @@
     │   └── StatsError       statistics that are missing, stale, or of another shape
     ├── CheckpointError      a checkpoint that is damaged or was made for another model
     ├── ObservationError     an observation that does not fit the embodiment
+    ├── ProtocolError        bytes on the wire, or values for it, that the protocol has no room for
     └── ServerError          what a policy server answered instead of actions
         └── ConnectionLost   no answer: unreachable, closed, or past a time limit
 
@@ -64,6 +65,10 @@ class CheckpointError(FlaError):
 
 class ObservationError(FlaError):
     """An observation that does not fit the embodiment."""
+
+
+class ProtocolError(FlaError):
+    """Bytes on the wire, or values for it, that the protocol has no room for."""
 
 
 class ServerError(FlaError):
