@@ -1,0 +1,72 @@
+"""`VideoEncoder`: one mp4, frame by frame."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from fla_sdk.errors import DataError
+
+CODECS = {
+    # LeRobot's own choice: every second frame is a key frame, so that random access costs at most two.
+    "libsvtav1": {"preset": "10", "crf": "30", "g": "2"},
+    "libx264": {"preset": "veryfast", "crf": "23", "g": "2"},
+}
+
+
+def choose_codec() -> str:
+    """The first of `CODECS` that this PyAV can encode with."""
+    for codec in CODECS:
+        if codec in av.codecs_available:
+            return codec
+    raise DataError(f"this PyAV encodes neither of {', '.join(CODECS)}; install the `av` wheel, or record images")
+
+
+class VideoEncoder:
+    """Encodes frames of one size to yuv420p as they come, so that a long episode needs no memory."""
+
+    def __init__(self, path: Path, *, fps: float, height: int, width: int, codec: str) -> None:
+        # SVT-AV1 prints its settings on stderr for every file; 1 leaves its errors. A user's own choice stays.
+        os.environ.setdefault("SVT_LOG", "1")
+        self.path, self.frames = path, 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = av.open(str(path), "w", format="mp4")
+        rate = Fraction(fps).limit_denominator(1001)
+        self._stream: Any = self._container.add_stream(codec, rate=rate, options=dict(CODECS[codec]))
+        self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, "yuv420p"
+
+    def add(self, image: NDArray[np.uint8]) -> None:
+        """Encode one frame `[H, W, 3]`."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+        self.frames += 1
+
+    def finish(self) -> None:
+        """Flush the encoder and close the file."""
+        self._container.mux(self._stream.encode())
+        self._container.close()
+
+    def abort(self) -> None:
+        """Close and delete the unfinished file."""
+        self._container.close()
+        self.path.unlink(missing_ok=True)
+
+
+def video_details(*, fps: float, height: int, width: int, codec: str) -> dict[str, Any]:
+    """What `meta/info.json` says about a camera stored as video."""
+    return {
+        "video.height": height,
+        "video.width": width,
+        "video.channels": 3,
+        "video.codec": "av1" if codec == "libsvtav1" else "h264",
+        "video.pix_fmt": "yuv420p",
+        "video.fps": fps,
+        "video.g": int(CODECS[codec]["g"]),
+        "video.crf": int(CODECS[codec]["crf"]),
+        "has_audio": False,
+        "is_depth_map": False,
+    }
