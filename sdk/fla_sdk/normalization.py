@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +109,6 @@ class NormStats:
 
 def _listed(stats: Stats) -> dict[str, list[float] | None]:
     return {k: None if v is None else [float(x) for x in v] for k, v in attrs.asdict(stats, recurse=False).items()}
-
-
-def pool(parts: Iterable[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
-    """Rows of several datasets of one embodiment, each weighing by its count."""
-    states, actions = zip(*parts, strict=True)
-    return np.concatenate(states), np.concatenate(actions)
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:

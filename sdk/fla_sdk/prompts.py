@@ -11,7 +11,7 @@ from fla_sdk.transforms import discretize
 
 Style = Callable[[Tokenizer, str, NDArray[np.floating]], list[int]]
 
-BUCKETS = (16, 32, 48, 64, 96, 128, 160, 200, 250)
+BUCKETS = (16, 24, 32, 48, 64, 96, 128, 160, 200, 250)
 """Lengths that prompts are padded to, so that only a few shapes are ever compiled."""
 
 

@@ -1,0 +1,45 @@
+"""Training recipes of the Pi0 family."""
+
+from collections.abc import Iterator
+
+import fla_sdk as fla
+from fla_sdk.training.config import Optimizer, TrainConfig
+
+
+def _tiny() -> TrainConfig:
+    return TrainConfig(
+        model="pi05/tiny",
+        steps=1500,
+        batch_size=64,
+        optimizer=Optimizer(peak_lr=1e-3, end_lr=1e-5, warmup_steps=50, decay_steps=1500, weight_decay=1e-4),
+        ema_decay=0.99,
+        save_every=500,
+    )
+
+
+def _full(family: str) -> TrainConfig:
+    return TrainConfig(model=f"{family}/base")
+
+
+def _frozen_backbone(family: str) -> TrainConfig:
+    return TrainConfig(model=f"{family}/base", freeze=("vision", "language"))
+
+
+@fla.hookimpl
+def fla_recipes() -> Iterator[fla.Recipe]:
+    yield fla.Recipe(
+        name="pi05_tiny",
+        description="a million parameters from scratch on 64x64 images: minutes on a laptop, for simple robots and tests",
+        config=_tiny,
+    )
+    for family in ("pi0", "pi05"):
+        yield fla.Recipe(
+            name=f"{family}_full_finetune",
+            description=f"all parameters of {family}; start from published weights with --init",
+            config=lambda family=family: _full(family),
+        )
+        yield fla.Recipe(
+            name=f"{family}_frozen_backbone",
+            description=f"{family} with vision and language frozen: only action expert and projections are trained",
+            config=lambda family=family: _frozen_backbone(family),
+        )

@@ -1,0 +1,179 @@
+"""`Demonstrations`: a dataset bound to the embodiment that made it, read as `Sample`s."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fla_sdk.codec import model_actions, model_state
+from fla_sdk.data.dataset import Dataset, Feature
+from fla_sdk.embodiment import Embodiment
+from fla_sdk.errors import DataError, nearest
+from fla_sdk.normalization import fingerprint
+from fla_sdk.sample import Sample
+from fla_sdk.space import Space
+
+Floats = NDArray[np.floating]
+
+
+class Demonstrations:
+    """Samples of one embodiment: the state and images of a row, and the `horizon` actions from there.
+
+    Windows are index arithmetic on columns in memory; images are decoded one row at a time. Raises `DataError` when the
+    dataset does not fit the embodiment, with both sides printed.
+    """
+
+    def __init__(self, dataset: Dataset, embodiment: Embodiment, *, horizon: int) -> None:
+        self.dataset, self.embodiment, self.horizon = dataset, embodiment, horizon
+        columns = _Columns(dataset)
+        self.states = _vectors(dataset, columns, embodiment, embodiment.state, "state")
+        self.actions = _vectors(dataset, columns, embodiment, embodiment.action, "action")
+        self.camera_keys = _camera_keys(dataset, embodiment)
+        if dataset.fps != embodiment.control_hz:
+            warnings.warn(
+                f"{dataset.path}: recorded at {dataset.fps:g} Hz, embodiment {embodiment.name!r} is controlled at "
+                f"{embodiment.control_hz:g} Hz; a chunk of {horizon} actions will be executed in "
+                f"{horizon / embodiment.control_hz:.2f} s instead of {horizon / dataset.fps:.2f} s",
+                stacklevel=2,
+            )
+        bounds = dataset.episode_bounds
+        self._episode_end = np.repeat(bounds[:, 1], bounds[:, 1] - bounds[:, 0])
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, row: int) -> Sample:
+        rows, is_pad = self.window(row)
+        return Sample(
+            images={camera: self.dataset.frame(key, row) for camera, key in self.camera_keys.items()},
+            state=self.states[row],
+            task=self.dataset.task(row),
+            actions=self.actions[rows],
+            actions_is_pad=is_pad,
+        )
+
+    def window(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Rows of the action chunk that begins at `row`, `[T]`, and which of them repeat the episode's last one."""
+        rows = row + np.arange(self.horizon)
+        last = self._episode_end[row] - 1
+        return np.minimum(rows, last), rows > last
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that statistics depend on."""
+        e = self.embodiment
+        return fingerprint(
+            {
+                "data": self.dataset.fingerprint,
+                "embodiment": e.name,
+                "mode": e.control_mode,
+                "state": e.state.names,
+                "action": [(f.names, f.unit, f.predict) for f in e.action],
+                "horizon": self.horizon,
+            }
+        )
+
+    def model_states(self) -> Floats:
+        """All states in the model's convention, `[N, S]`."""
+        return model_state(self.embodiment, self.states)
+
+    def model_actions(self, *, block: int = 4096) -> Floats:
+        """All real steps of all chunks as the model predicts them, `[M, A]`; steps past an episode's end are left out."""
+        return np.concatenate(list(self._action_blocks(block)))
+
+    def _action_blocks(self, block: int) -> Iterator[Floats]:
+        steps = np.arange(self.horizon)
+        for start in range(0, len(self), block):
+            rows = np.arange(start, min(start + block, len(self)))
+            windows = rows[:, None] + steps
+            real = windows < self._episode_end[rows][:, None]
+            chunks = self.actions[np.minimum(windows, len(self) - 1)]
+            yield model_actions(self.embodiment, chunks, self.states[rows])[real]
+
+
+class _Columns(Mapping[str, Any]):
+    """A dataset's low-dimensional columns as a mapping that reads on demand."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._names = [name for name, feature in dataset.features.items() if not feature.is_camera]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._dataset.column(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _vectors(dataset: Dataset, columns: _Columns, embodiment: Embodiment, space: Space, kind: str) -> Floats:
+    where = f"dataset {dataset.path} does not fit embodiment {embodiment.name!r}"
+    vectors = space.gather(columns, kind)
+    if vectors is None:
+        raise DataError(
+            f"{where}: it has no {kind}; expected {space.keys(kind)}, the dataset has {', '.join(columns) or 'no columns'}. "
+            "Add the dataset's key to the embodiment's aliases, or choose another embodiment."
+        )
+    if vectors.ndim != 2 or vectors.shape[1] != space.width:
+        raise DataError(
+            f"{where}: the {kind} has {vectors.shape[-1]} dimensions in the dataset "
+            f"({_described(dataset, space, kind)}), {space.width} in the embodiment ({', '.join(space.names)})"
+        )
+    names = _names_in(dataset, space, kind)
+    if names is not None and not _generic(names) and names != space.names:
+        raise DataError(
+            f"{where}: the {kind} dimensions are named {', '.join(names)} in the dataset, "
+            f"{', '.join(space.names)} in the embodiment. Rename one side, in the order of the data."
+        )
+    if not np.isfinite(vectors).all():
+        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
+        raise DataError(f"dataset {dataset.path}: the {kind} of row {row} is not finite")
+    return vectors
+
+
+def _feature(dataset: Dataset, space: Space, kind: str) -> Feature | None:
+    from fla_sdk.space import default_aliases
+
+    for alias in (*space.aliases, *default_aliases(kind)):
+        if alias in dataset.features:
+            return dataset.features[alias]
+    return None
+
+
+def _names_in(dataset: Dataset, space: Space, kind: str) -> tuple[str, ...] | None:
+    feature = _feature(dataset, space, kind)
+    return feature.names if feature else None
+
+
+def _described(dataset: Dataset, space: Space, kind: str) -> str:
+    return ", ".join(_names_in(dataset, space, kind) or ()) or "unnamed"
+
+
+def _generic(names: tuple[str, ...]) -> bool:
+    """Names such as `motor_0` or `3` say nothing about what a dimension is."""
+    return all(name.rstrip("0123456789").rstrip("_").lower() in ("", "motor", "dim", "joint_", "x") for name in names)
+
+
+def _camera_keys(dataset: Dataset, embodiment: Embodiment) -> dict[str, str]:
+    available = [name for name, feature in dataset.features.items() if feature.is_camera]
+    found: dict[str, str] = {}
+    for camera in embodiment.cameras:
+        if camera.slot is None:
+            continue
+        key = next((k for k in camera.keys if k in available), None)
+        if key is not None:
+            found[camera.name] = key
+        elif camera.required:
+            hint = f"; did you mean {close!r}?" if (close := nearest(camera.name, available)) else ""
+            raise DataError(
+                f"dataset {dataset.path} does not fit embodiment {embodiment.name!r}: camera {camera.name!r} is missing; "
+                f"expected one of {', '.join(camera.keys)}, the dataset has {', '.join(available) or 'no cameras'}{hint}"
+            )
+    return found

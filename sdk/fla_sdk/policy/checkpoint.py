@@ -1,0 +1,201 @@
+"""A checkpoint on disk: parameters in openpi's layout, and everything needed to serve and resume.
+
+    <step>/
+      params/                         Orbax, `{"params": tree}`, every leaf under a last key `value` (openpi-compatible)
+      assets/<embodiment>/norm_stats.json
+      train_state/                    Orbax: step, trainable parameters, optimizer, moving average (to resume)
+      fla.json                        what the run used: model config, embodiments, sampler, plugins, versions
+
+A checkpoint is written beside its place and renamed into it, so a folder named by a number is always complete.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from fla_sdk.config import structure, unstructure
+from fla_sdk.embodiment import Embodiment
+from fla_sdk.errors import CheckpointError
+from fla_sdk.model import Array
+from fla_sdk.normalization import NormStats
+
+FORMAT = 1
+Flat = Mapping[str, Array]
+
+
+@attrs.frozen(kw_only=True)
+class Manifest:
+    """`fla.json`: what a checkpoint was made from."""
+
+    family: str
+    """Model family; with `model` all that is needed to build the module."""
+
+    variant: str
+    model: Mapping[str, Any]
+    """The model's config as plain values."""
+
+    embodiments: Mapping[str, Any]
+    """Name -> `describe(embodiment)` of every robot it was trained for; the first is the default."""
+
+    step: int
+    trainable: tuple[str, ...] = ()
+    """Paths of the parameters that were trained; empty when all were."""
+
+    train: Mapping[str, Any] = attrs.field(factory=dict)
+    """The training config as plain values."""
+
+    sampler: Mapping[str, Any] = attrs.field(factory=dict)
+    plugins: tuple[str, ...] = ()
+    """`distribution version` of every plugin that was loaded."""
+
+    versions: Mapping[str, Any] = attrs.field(factory=dict)
+    git: str | None = None
+    format: int = FORMAT
+
+
+def describe(embodiment: Embodiment) -> dict[str, Any]:
+    """What of an embodiment a checkpoint depends on."""
+    return {
+        "state": list(embodiment.state.names),
+        "action": [
+            {"names": list(f.names), "unit": f.unit, "representation": f.representation, "predict": f.predict}
+            for f in embodiment.action
+        ],
+        "cameras": {c.name: c.slot for c in embodiment.cameras if c.slot is not None},
+        "control_hz": embodiment.control_hz,
+        "control_mode": embodiment.control_mode,
+        "prompt": embodiment.prompt,
+    }
+
+
+def check_embodiment(embodiment: Embodiment, manifest: Manifest, *, where: Path) -> None:
+    """Raise `CheckpointError` when the installed embodiment is no longer the one that was trained."""
+    trained, installed = manifest.embodiments[embodiment.name], describe(embodiment)
+    differing = [key for key in installed if trained.get(key) != installed[key]]
+    if differing:
+        both = "; ".join(f"{key}: trained {trained.get(key)!r}, installed {installed[key]!r}" for key in differing)
+        raise CheckpointError(
+            f"{where} was trained for another version of embodiment {embodiment.name!r}: {both}. "
+            "Install the plugin version it was trained with, or train again."
+        )
+
+
+def write(
+    folder: Path,
+    *,
+    manifest: Manifest,
+    params: Flat,
+    stats: Mapping[str, NormStats],
+    train_state: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write checkpoint `<folder>/<step>` and return its path; an older one of the same step is replaced."""
+    target, scratch = folder / str(manifest.step), folder / f".{manifest.step}.partial"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    _save(scratch / "params", {"params": _to_tree(params)})
+    if train_state is not None:
+        _save(scratch / "train_state", dict(train_state))
+    for name, one in stats.items():
+        (scratch / "assets" / name).mkdir(parents=True)
+        (scratch / "assets" / name / "norm_stats.json").write_text(one.to_json())
+    (scratch / "fla.json").write_text(json.dumps(unstructure(manifest), indent=2))
+    shutil.rmtree(target, ignore_errors=True)
+    scratch.rename(target)
+    return target
+
+
+def steps(folder: Path) -> list[int]:
+    """Steps of the complete checkpoints in `folder`, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit() and entry.is_dir())
+
+
+def find(path: Path) -> Path:
+    """The checkpoint that `path` means: itself, or the newest in a run's folder. Raises `CheckpointError`."""
+    for folder in (path, path / "checkpoints"):
+        if (folder / "params").is_dir():
+            return folder
+        if found := steps(folder):
+            return folder / str(found[-1])
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint at {path}: the path does not exist")
+    raise CheckpointError(
+        f"there is no checkpoint at {path}: expected a folder with params/, or a run with checkpoints/<step>/; "
+        f"it has {', '.join(sorted(e.name for e in path.iterdir())[:8]) if path.is_dir() else 'a file'}"
+    )
+
+
+def read_manifest(checkpoint: Path) -> Manifest:
+    """`fla.json`; raises `CheckpointError` when it is missing, damaged, or newer than this version."""
+    file = checkpoint / "fla.json"
+    if not file.is_file():
+        raise CheckpointError(f"{checkpoint} has no fla.json: it was not written by fla train")
+    try:
+        tree = json.loads(file.read_text())
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
+    if tree.get("format") != FORMAT:
+        raise CheckpointError(f"{file} has format {tree.get('format')!r}, this version of fla-sdk reads {FORMAT}")
+    return structure(tree, Manifest, where=str(file))
+
+
+def read_params(checkpoint: Path) -> dict[str, Array]:
+    """Flat parameters as numpy arrays, from our own or openpi's `params` item."""
+    import numpy as np
+
+    tree = restore(checkpoint / "params", kind=np.ndarray)
+    if set(tree) != {"params"}:
+        raise CheckpointError(f"{checkpoint / 'params'} has no 'params' tree, only {', '.join(map(str, tree))}")
+    return _from_tree(tree["params"])
+
+
+def read_stats(checkpoint: Path, embodiment: str) -> NormStats:
+    """Statistics of one embodiment."""
+    return NormStats.load(checkpoint / "assets" / embodiment / "norm_stats.json")
+
+
+def restore(folder: Path, *, target: Any = None, kind: Any = None) -> Any:
+    """An Orbax item. `target` gives structure and types; otherwise leaves become `kind`. Raises `CheckpointError`."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is missing: the checkpoint is not complete")
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            if target is not None:
+                arguments = ocp.checkpoint_utils.construct_restore_args(target)
+                return checkpointer.restore(folder.absolute(), item=target, restore_args=arguments)
+            metadata = checkpointer.metadata(folder.absolute())
+            tree = metadata.item_metadata.tree if hasattr(metadata, "item_metadata") else metadata
+            arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=kind), tree)
+            return checkpointer.restore(folder.absolute(), restore_args=arguments)
+    except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+        raise CheckpointError(f"{folder} cannot be read: {type(error).__name__}: {str(error)[:300]}") from error
+
+
+def _save(folder: Path, tree: Any) -> None:
+    import orbax.checkpoint as ocp
+
+    with ocp.PyTreeCheckpointer(use_zarr3=False) as checkpointer:
+        checkpointer.save(folder.absolute(), tree)
+
+
+def _to_tree(flat: Flat) -> Any:
+    from flax import traverse_util
+
+    return traverse_util.unflatten_dict({f"{path}/value": leaf for path, leaf in flat.items()}, sep="/")
+
+
+def _from_tree(tree: Any) -> dict[str, Array]:
+    from flax import traverse_util
+
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    if all(path.endswith("/value") for path in flat):
+        flat = {path.removesuffix("/value"): leaf for path, leaf in flat.items()}
+    return dict(sorted(flat.items()))

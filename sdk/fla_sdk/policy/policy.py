@@ -1,0 +1,148 @@
+"""`Policy`: a trained checkpoint as something that answers `infer`."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fla_sdk.codec import Codec, collate_inputs
+from fla_sdk.config import structure
+from fla_sdk.errors import CheckpointError, ObservationError, UnknownNameError
+from fla_sdk.model import ModelInput, ModelSpec
+from fla_sdk.plugins import Registry
+from fla_sdk.policy import checkpoint, parameters
+from fla_sdk.space import Space
+
+
+class Policy:
+    """One model, one codec per embodiment it was trained for. Made by `Policy.load`."""
+
+    def __init__(
+        self,
+        *,
+        graph: Any,
+        params: Mapping[str, Any],
+        spec: ModelSpec,
+        codecs: Mapping[str, Codec],
+        default: str,
+        denoising_steps: int = 10,
+        seed: int = 0,
+    ) -> None:
+        """`default` is the embodiment of observations that name none. Fresh policies of one seed answer alike."""
+        import jax
+
+        self.spec, self.codecs, self.default = spec, dict(codecs), default
+        self._params = {path: jax.numpy.asarray(value) for path, value in params.items()}
+        self._rng = jax.random.key(seed)
+
+        def sample(params: Any, rng: Any, inputs: ModelInput, noise: Any) -> Any:
+            return parameters.merge(graph, params).sample(rng, inputs, steps=denoising_steps, noise=noise)
+
+        self._sample = jax.jit(sample)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        plugins: Registry,
+        embodiment: str | None = None,
+        denoising_steps: int = 10,
+        seed: int = 0,
+    ) -> "Policy":
+        """Load a checkpoint, or the newest one of a run's folder.
+
+        `embodiment` is the default one, else the first that the run was trained on. Raises `CheckpointError` when the
+        files are damaged or made for another model, `UnknownNameError` when a plugin it needs is missing.
+        """
+        import jax
+
+        folder = checkpoint.find(Path(path).expanduser())
+        manifest = checkpoint.read_manifest(folder)
+        family = plugins.model(manifest.family)
+        if not family.variants:
+            raise CheckpointError(f"model family {family.name!r} has no variants to build {folder} from")
+        config_class = type(next(iter(family.variants.values())))
+        config = structure(manifest.model, config_class, where=f"{folder / 'fla.json'}: model")
+        spec = family.spec(config)
+        tokenizer = family.tokenizer(config)
+        codecs: dict[str, Codec] = {}
+        for name in manifest.embodiments:
+            robot = plugins.embodiment(name)
+            checkpoint.check_embodiment(robot, manifest, where=folder)
+            stats = checkpoint.read_stats(folder, name)
+            codecs[name] = Codec(embodiment=robot, spec=spec, stats=stats, tokenizer=tokenizer)
+        default = embodiment or next(iter(codecs))
+        if default not in codecs:
+            raise UnknownNameError(f"embodiment of checkpoint {folder}", default, codecs)
+        graph, expected = parameters.split(jax.eval_shape(lambda: family.build(config, 0)))
+        params = checkpoint.read_params(folder)
+        parameters.check(params, expected, where=str(folder))
+        return cls(
+            graph=graph,
+            params=params,
+            spec=spec,
+            codecs=codecs,
+            default=default,
+            denoising_steps=denoising_steps,
+            seed=seed,
+        )
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What a client may want to know before it asks: embodiments with units, cameras, horizon and rate."""
+        described: dict[str, Any] = {}
+        for name, codec in self.codecs.items():
+            robot = codec.embodiment
+            described[name] = {
+                "state": _described(robot.state),
+                "action": _described(robot.action),
+                "cameras": [c.name for c in robot.cameras if c.slot is not None],
+                "control_hz": float(robot.control_hz),
+                "horizon": self.spec.horizon,
+            }
+        return {"embodiments": described, "default_embodiment": self.default}
+
+    def infer(self, observation: Mapping[str, Any], *, noise: NDArray[np.floating] | None = None) -> dict[str, Any]:
+        """Answer one observation: `actions` float32 `[T, A]` in the robot's units, and `policy_timing`.
+
+        The key `embodiment` chooses the robot; the others are those of `Embodiment.observe`. `noise` `[T, D]` replaces
+        the random start of the denoising. Raises `ObservationError`.
+        """
+        import jax
+
+        begun = time.perf_counter()
+        codec = self._codec(observation)
+        sample = codec.embodiment.observe(observation)
+        inputs = collate_inputs([codec.encode(sample)])
+        self._rng, rng = jax.random.split(self._rng)
+        actions = self._sample(self._params, rng, inputs, None if noise is None else np.asarray(noise)[None])
+        decoded = codec.decode(np.asarray(actions)[0], sample.state).astype(np.float32)
+        return {
+            "actions": decoded,
+            "policy_timing": {"infer_ms": (time.perf_counter() - begun) * 1000},
+        }
+
+    def warm_up(self) -> None:
+        """Compile for every embodiment, so that no robot waits for it."""
+        rng = self._rng
+        for name, codec in self.codecs.items():
+            self.infer({**codec.embodiment.example_observation(), "embodiment": name})
+        self._rng = rng
+
+    def _codec(self, observation: Mapping[str, Any]) -> Codec:
+        name = observation.get("embodiment", self.default)
+        if isinstance(name, np.ndarray):
+            name = name.item() if name.ndim == 0 else str(name)
+        if name not in self.codecs:
+            error = UnknownNameError("embodiment for this checkpoint", str(name), self.codecs)
+            raise ObservationError(str(error))
+        return self.codecs[str(name)]
+
+
+def _described(space: Space) -> list[dict[str, Any]]:
+    return [attrs.asdict(f, filter=attrs.filters.include("names", "unit", "limits")) for f in space]

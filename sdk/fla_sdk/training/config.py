@@ -1,0 +1,107 @@
+"""`TrainConfig`: everything a run depends on, as one record that survives YAML."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from fla_sdk.errors import ConfigError
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """One dataset of a mixture and the robot that made it."""
+
+    data: str
+    """Folder or URI."""
+
+    embodiment: str
+    weight: float = 1.0
+    """How often it is drawn from, relative to the other sources."""
+
+
+@attrs.frozen(kw_only=True)
+class Optimizer:
+    """AdamW with a cosine schedule. The defaults are openpi's."""
+
+    peak_lr: float = 2.5e-5
+    end_lr: float = 2.5e-6
+    warmup_steps: int = 1000
+    """Steps from `peak_lr / (warmup_steps + 1)` up to `peak_lr`."""
+
+    decay_steps: int = 30_000
+    """Step at which `end_lr` is reached, the warm-up included."""
+
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 1e-10
+    clip_norm: float = 1.0
+    """Largest global norm of the gradient."""
+
+    def __attrs_post_init__(self) -> None:
+        if not 0 <= self.warmup_steps < self.decay_steps:
+            raise ConfigError(
+                f"optimizer: warmup_steps ({self.warmup_steps}) must be below decay_steps ({self.decay_steps}), "
+                "which includes the warm-up"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Penalty:
+    """A regularizer and how strong it is."""
+
+    name: str
+    strength: float = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class TrainConfig:
+    """A training run. Fields have the defaults of openpi where openpi has them."""
+
+    model: str
+    """`family/variant`, as `fla models` lists them."""
+
+    model_options: Mapping[str, Any] = attrs.field(factory=dict)
+    """Fields of the variant's config to change, such as `{"horizon": 20}`."""
+
+    sources: tuple[Source, ...] = attrs.field(default=(), converter=tuple)
+    steps: int = 30_000
+    batch_size: int = 32
+    seed: int = 42
+    optimizer: Optimizer = Optimizer()
+    ema_decay: float | None = 0.99
+    """Decay of the moving average of the parameters that is served; None serves the last ones."""
+
+    freeze: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """Parameter groups that are not trained: `vision`, `language`, `action_expert`, `projections`, `lora`."""
+
+    init: str = "scratch"
+    """`scratch`, or the folder of a checkpoint to start from."""
+
+    loss_dims: str = "own"
+    """`own`: the loss covers the robot's own action dimensions and real steps. `all`: padding too, as openpi does."""
+
+    regularizers: tuple[Penalty, ...] = attrs.field(default=(), converter=tuple)
+    trackers: tuple[str, ...] = attrs.field(default=("jsonl",), converter=tuple)
+    out: Path = Path("out/train")
+    log_every: int = 50
+    save_every: int = 1000
+    keep_last: int = 2
+    """Checkpoints that stay on disk."""
+
+    loader_threads: int = 2
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("batch_size", "log_every", "save_every", "keep_last", "loader_threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if self.steps < 0:
+            raise ConfigError(f"steps is {self.steps}, must be 0 or more")
+        if self.loss_dims not in ("own", "all"):
+            raise ConfigError(f"loss_dims is {self.loss_dims!r}, must be 'own' or 'all'")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay is {self.ema_decay}, must be in [0, 1) or null")
+        if self.model.count("/") != 1:
+            raise ConfigError(f"model is {self.model!r}, must be FAMILY/VARIANT such as 'pi05/base'")

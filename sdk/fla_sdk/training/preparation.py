@@ -1,0 +1,94 @@
+"""Everything a run needs, resolved and checked before the first second of training is spent."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from fla_sdk.codec import Codec
+from fla_sdk.config import override
+from fla_sdk.data import statistics
+from fla_sdk.data.dataset import Dataset
+from fla_sdk.data.demonstrations import Demonstrations
+from fla_sdk.errors import ConfigError, DataError, UnknownNameError
+from fla_sdk.model import ModelSpec
+from fla_sdk.normalization import NormStats
+from fla_sdk.plugins import Registry
+from fla_sdk.records import ModelFamily
+from fla_sdk.training.config import TrainConfig
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Preparation:
+    """A config whose names have become things."""
+
+    family: ModelFamily
+    model_config: Any
+    spec: ModelSpec
+    parts: tuple[tuple[Demonstrations, Codec], ...]
+    """One per source, in the order of the config."""
+
+    stats: Mapping[str, NormStats]
+    """Embodiment -> statistics over all of its sources."""
+
+    codecs: Mapping[str, Codec]
+
+
+def resolve_model(name: str, options: Mapping[str, Any], registry: Registry) -> tuple[ModelFamily, Any]:
+    """`family/variant` and changed fields -> the family and its config. Raises with the nearest name."""
+    family_name, variant = name.split("/", 1)
+    family = registry.model(family_name)
+    if variant not in family.variants:
+        raise UnknownNameError(f"variant of model {family_name!r}", variant, family.variants)
+    config = family.variants[variant]
+    return family, override(config, options, where="model_options") if options else config
+
+
+def open_dataset(uri: str, registry: Registry) -> Dataset:
+    """The dataset at a path or URI, in whatever format a plugin recognises. Raises `DataError`."""
+    if (dataset := registry.open_dataset(uri)) is not None:
+        return dataset
+    path = Path(uri).expanduser()
+    if not path.exists():
+        siblings = [str(p) for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+        error = UnknownNameError("dataset path", str(path), siblings)
+        raise DataError(str(error))
+    for known in registry.datasets.values():
+        if known.matches(path):
+            return known.open(path)
+    formats = "; ".join(f"{f.name}: {f.description}" for f in registry.datasets.values()) or "none installed"
+    raise DataError(f"{path} is in no known dataset format ({formats})")
+
+
+def prepare(config: TrainConfig, registry: Registry) -> Preparation:
+    """Look up every name, open every dataset, compute statistics, build codecs. Reads no image."""
+    if not config.sources:
+        raise ConfigError("no data to train on: give at least one source (--data DIR --embodiment NAME)")
+    family, model_config = resolve_model(config.model, config.model_options, registry)
+    spec = family.spec(model_config)
+    for penalty in config.regularizers:
+        registry.regularizer(penalty.name)
+    for tracker in config.trackers:
+        registry.tracker(tracker)
+    embodiments = {source.embodiment: registry.embodiment(source.embodiment) for source in config.sources}
+    demonstrations = [
+        Demonstrations(open_dataset(s.data, registry), embodiments[s.embodiment], horizon=spec.horizon)
+        for s in config.sources
+    ]
+    tokenizer = family.tokenizer(model_config)
+    stats = {
+        name: statistics.compute([d for d in demonstrations if d.embodiment.name == name]) for name in embodiments
+    }
+    codecs = {
+        name: Codec(embodiment=embodiment, spec=spec, stats=stats[name], tokenizer=tokenizer)
+        for name, embodiment in embodiments.items()
+    }
+    return Preparation(
+        family=family,
+        model_config=model_config,
+        spec=spec,
+        parts=tuple((d, codecs[d.embodiment.name]) for d in demonstrations),
+        stats=stats,
+        codecs=codecs,
+    )
