@@ -4,14 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fla_models.configs import Pi0Config, spec, variants
+from fla_sdk import hookimpl
 from fla_sdk.model import ActionModel, Tokenizer
 from fla_sdk.records import ModelFamily
-
-try:
-    from fla_sdk import hookimpl
-except ImportError:
-    import pluggy
-    hookimpl = pluggy.HookimplMarker("fla")
 
 
 def _build(config: Pi0Config, seed: int) -> ActionModel:
