@@ -116,7 +116,7 @@ class PolicyServer:
         if library_log.level == logging.NOTSET:
             library_log.setLevel(logging.CRITICAL)
         try:
-            opened: Any = await open_server(
+            opened = await open_server(  # pyright: ignore[reportUnknownVariableType]
                 handler,
                 self._host,
                 self._port,

@@ -1,0 +1,80 @@
+"""A policy server as its own process, for the tests of the wire, the server and the client."""
+
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_SCRIPT = Path(__file__).parent / "serving" / "golden_server.py"
+_LIMIT_S = 60.0
+
+
+class ServerProcess:
+    """`golden_server.py` in a process; `url` is set once it accepts connections."""
+
+    def __init__(self, errors: Path, *, port: int = 0, **options: Any) -> None:
+        self._errors = errors
+        arguments = [str(port), *(f"{name}={value}" for name, value in options.items())]
+        with errors.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, str(_SCRIPT), *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        line = self.line()
+        assert line.startswith("serving on ws://127.0.0.1:"), (line, self.stderr())
+        self.url = line.split()[-1]
+        self.port = int(self.url.rsplit(":", 1)[1])
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put("(end)")
+
+    def line(self) -> str:
+        """The next line that the server printed."""
+        return self._lines.get(timeout=_LIMIT_S)
+
+    def stderr(self) -> str:
+        return self._errors.read_text()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal; the exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(_LIMIT_S)
+        self._reader.join(_LIMIT_S)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """`start_server(port=0, **options)` starts a server that ends with the test."""
+    started: list[ServerProcess] = []
+
+    def start(**options: Any) -> ServerProcess:
+        started.append(ServerProcess(tmp_path / f"server{len(started)}.log", **options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server shared by a module's tests, which must leave it as they found it: serving."""
+    shared = ServerProcess(tmp_path_factory.mktemp("server") / "server.log", robots=1)
+    yield shared
+    assert shared.process.poll() is None, shared.stderr()
+    assert shared.stop() == 0, shared.stderr()

@@ -1,0 +1,72 @@
+"""A small real policy served as its own process: `python golden_server.py PORT [OPTION=VALUE ...]`."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fla_sdk.embodiment import Camera, Embodiment
+from fla_sdk.errors import ObservationError
+from fla_sdk.serving.server import serve
+from fla_sdk.space import Space, gripper, joints
+
+ARM = Embodiment(
+    name="arm",
+    state=Space(joints("shoulder", "elbow", limits=(-3.0, 3.0)), gripper()),
+    action=Space(joints("shoulder", "elbow", predict="relative"), gripper()),
+    cameras=(Camera("top", slot="base_0_rgb"), Camera("wrist", slot="left_wrist_0_rgb", required=False)),
+    control_hz=20,
+)
+
+
+class GoldenPolicy:
+    """Answers with 1, 2 and 3 times the state; the prompt makes it fail, think or answer nonsense."""
+
+    metadata: Mapping[str, Any] = {
+        "reset_pose": [0, -1.5, 1.5, 0, 0, 0],
+        "name": "golden",
+        "scale": np.float32(0.5),
+    }
+
+    def infer(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+        prompt = str(observation.get("prompt", ""))
+        if prompt.startswith("fail"):
+            raise ValueError(f"boom: {prompt}")
+        if prompt == "leak":
+            raise ValueError("cannot read /home/someone/checkpoints/params/ocdbt.bin in rad/s")
+        if prompt == "nonsense":
+            return {"actions": {1, 2}}
+        if prompt.startswith("think"):
+            time.sleep(float(prompt.split()[1]))
+        if "state" not in observation:
+            raise ObservationError("arm: the state is missing; expected 'state'")
+        state = np.asarray(observation["state"])
+        factors = np.array([[1], [2], [3]], np.float32)
+        images = observation.get("image", {})
+        return {
+            "actions": (state[None] * factors).astype(np.float32),
+            "prompt": prompt,
+            "image_sum": int(sum(image.sum(dtype=np.int64) for image in images.values())),
+            **({"embodiment": observation["embodiment"]} if "embodiment" in observation else {}),
+        }
+
+
+def note_call(name: str, milliseconds: float) -> None:
+    print(f"called {name} {milliseconds >= 0}", flush=True)
+    if name == "faulty_observer":
+        raise RuntimeError("the observer broke")
+
+
+def main() -> None:
+    options: dict[str, Any] = dict(option.split("=", 1) for option in sys.argv[2:])
+    if options.pop("robots", None):
+        options |= {"embodiments": {"arm": ARM}, "default_embodiment": "arm", "horizon": 3}
+    if "max_message_bytes" in options:
+        options["max_message_bytes"] = int(options["max_message_bytes"])
+    serve(GoldenPolicy(), port=int(sys.argv[1]), on_call=note_call, **options)
+
+
+if __name__ == "__main__":
+    main()
