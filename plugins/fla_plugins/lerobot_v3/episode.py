@@ -52,7 +52,9 @@ def _vector(where: str, kind: str, value: Any, names: tuple[str, ...]) -> NDArra
     if not np.issubdtype(array.dtype, np.floating):
         raise DataError(f"{where}: {kind} is {array.dtype}, but must be a floating type; convert it with astype")
     if array.shape != (len(names),):
-        raise DataError(f"{where}: {kind} has shape {list(array.shape)}, but must be [{len(names)}]: {', '.join(names)}")
+        raise DataError(
+            f"{where}: {kind} has shape {list(array.shape)}, but must be [{len(names)}]: {', '.join(names)}"
+        )
     if not np.isfinite(array).all():
         name = names[int(np.argmin(np.isfinite(array)))]
         raise DataError(f"{where}: {kind} {name!r} is {array[names.index(name)]}; a sensor or command gave no number")

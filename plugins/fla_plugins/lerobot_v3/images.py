@@ -49,7 +49,9 @@ class ImageColumns:
         try:
             return path.read_bytes(), str(path)
         except OSError as error:
-            raise DataError(f"missing file {path}, to which {source} points: {error.strerror}; copy it again") from error
+            raise DataError(
+                f"missing file {path}, to which {source} points: {error.strerror}; copy it again"
+            ) from error
 
 
 def decode_image(encoded: bytes, source: str) -> NDArray[np.uint8]:

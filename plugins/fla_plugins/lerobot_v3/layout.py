@@ -84,7 +84,9 @@ def read_layout(root: Path) -> Layout:
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path} is not valid JSON ({error}); copy it again from where the dataset came from") from error
+        raise DataError(
+            f"{path} is not valid JSON ({error}); copy it again from where the dataset came from"
+        ) from error
     if not isinstance(info, dict):
         raise DataError(f"{path} holds a {type(info).__name__} instead of an object; copy it again")
     info = cast(dict[str, Any], info)

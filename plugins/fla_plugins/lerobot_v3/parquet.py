@@ -75,9 +75,7 @@ def _flat(array: Any) -> Any:
     while True:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
-        elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-            array = array.flatten()
-        elif pa.types.is_fixed_size_list(array.type):
+        elif isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
             array = array.flatten()
         else:
             return array

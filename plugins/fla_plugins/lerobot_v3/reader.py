@@ -92,9 +92,7 @@ def _read_data(
     layout: Layout, episodes: EpisodeTable
 ) -> tuple[dict[str, NDArray[Any]], list[tuple[Path, int]], NDArray[np.int64]]:
     """All low-dimensional columns; and every row group of the data files with its first row."""
-    names = [
-        name for name, feature in layout.features.items() if not feature.is_camera and feature.dtype != "language"
-    ]
+    names = [name for name, feature in layout.features.items() if not feature.is_camera and feature.dtype != "language"]
     expected: dict[File, int] = {}
     for file, length in zip(episodes.data, episodes.lengths.tolist(), strict=True):
         expected[file] = expected.get(file, 0) + length

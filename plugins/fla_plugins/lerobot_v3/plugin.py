@@ -1,0 +1,42 @@
+"""What this plugin offers to the SDK: the dataset format `lerobot`, to read and to record."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fla_plugins.lerobot_v3.layout import looks_like_lerobot
+from fla_sdk.hookspecs import hookimpl
+from fla_sdk.records import DatasetFormat
+
+if TYPE_CHECKING:
+    from fla_sdk.data.dataset import Dataset, EpisodeWriter
+
+
+def _open(path: Path) -> "Dataset":
+    from fla_plugins.lerobot_v3.reader import LeRobotDataset
+
+    return LeRobotDataset(path)
+
+
+def _create(path: Path, **options: Any) -> "EpisodeWriter":
+    from fla_plugins.lerobot_v3.writer import LeRobotWriter
+
+    return LeRobotWriter(path, **options)
+
+
+@hookimpl
+def fla_datasets() -> Iterator[DatasetFormat]:
+    yield DatasetFormat(
+        name="lerobot",
+        description="LeRobot v3 folder, image or video; read and recorded without the lerobot library",
+        matches=looks_like_lerobot,
+        open=_open,
+        create=_create,
+    )
+
+
+@hookimpl
+def fla_open_dataset(uri: str) -> "Dataset | None":
+    """A local path that holds a LeRobot dataset; never a name on a hub."""
+    path = Path(uri)
+    return _open(path) if looks_like_lerobot(path) else None

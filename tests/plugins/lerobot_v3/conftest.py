@@ -1,0 +1,52 @@
+"""Small recordings whose every number follows from (episode, frame)."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fla_plugins.lerobot_v3.writer import LeRobotWriter
+
+STATE, ACTION, CAMERAS = ("shoulder", "elbow", "gripper"), ("shoulder", "elbow"), ("front", "wrist")
+
+
+def moment(episode: int, frame: int) -> tuple[dict[str, Any], np.ndarray]:
+    """Observation and action of one moment; images are smooth, so that video codecs keep them nearly."""
+    y, x = np.indices((32, 48))
+    images = {
+        f"images/{camera}": np.stack(
+            [(3 * x + 20 * episode + 40 * i) % 256, (5 * y + 6 * frame) % 256, np.full_like(x, 10 * frame % 256)], -1
+        ).astype(np.uint8)
+        for i, camera in enumerate(CAMERAS)
+    }
+    state = np.array([episode + 0.1 * frame, -frame, 0.25], np.float32)
+    return images | {"state": state, "task": f"do task {episode % 2}"}, np.array([episode, 0.5 * frame], np.float32)
+
+
+Record = Callable[..., Path]
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    """`record(lengths, video=False)` -> folder of a finished recording."""
+
+    def make(lengths: Sequence[int] = (3, 5, 4), *, video: bool = False, name: str = "set", fps: float = 10) -> Path:
+        path = tmp_path / name
+        with LeRobotWriter(
+            path, robot="arm", fps=fps, state_names=STATE, action_names=ACTION, cameras=CAMERAS, video=video
+        ) as writer:
+            for episode, length in enumerate(lengths):
+                for frame in range(length):
+                    writer.add(*moment(episode, frame))
+                writer.save_episode()
+        return path
+
+    return make
+
+
+@pytest.fixture
+def expected() -> Callable[[int, int], tuple[dict[str, Any], np.ndarray]]:
+    """`expected(episode, frame)` -> the observation and action that were recorded there."""
+    return moment
