@@ -46,7 +46,8 @@ class DatasetFormat:
     """Read the folder. Raises `DataError` naming the file that is missing or damaged."""
 
     create: Callable[..., "EpisodeWriter"] | None = None
-    """`create(path, embodiment, *, task_fps...)` begins a new dataset; None when the format is read-only."""
+    """`create(path, *, robot: str, fps: float, state_names: tuple[str, ...], action_names: tuple[str, ...],
+    cameras: tuple[str, ...], video: bool = False)` begins a new dataset; None when the format is read-only."""
 
 
 @attrs.frozen(kw_only=True)
