@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ ARM = Embodiment(
 
 
 class GoldenPolicy:
-    """Answers with 1, 2 and 3 times the state; the prompt makes it fail, think or answer nonsense."""
+    """Answers with 1, 2 and 3 times the state; the prompt makes it fail, wait for files or answer nonsense."""
 
     metadata: Mapping[str, Any] = {
         "reset_pose": [0, -1.5, 1.5, 0, 0, 0],
@@ -38,8 +39,11 @@ class GoldenPolicy:
             raise ValueError("cannot read /home/someone/checkpoints/params/ocdbt.bin in rad/s")
         if prompt == "nonsense":
             return {"actions": {1, 2}}
-        if prompt.startswith("think"):
-            time.sleep(float(prompt.split()[1]))
+        if prompt.startswith("wait "):
+            folder = Path(prompt.removeprefix("wait "))
+            (folder / "started").touch()
+            while not (folder / "go").exists():
+                time.sleep(0.01)
         if "state" not in observation:
             raise ObservationError("arm: the state is missing; expected 'state'")
         state = np.asarray(observation["state"])
