@@ -26,17 +26,18 @@ class InsertionPlan:
         pace = rng.uniform(0.94, 1.08)
         peg, socket = (physics.data.ptr.body(name) for name in ("peg", "socket"))
         self._meeting = _MEETING_POINT + rng.uniform(-0.015, 0.015, 3)
-        self._servo_from, self._join_from, self._join_until = (pace * t for t in (150, 195, 265))
+        self._servo_from, self._join_from, self._join_until = (pace * t for t in (172, 195, 270))
         pitch, hover = np.deg2rad(rng.uniform(38, 42)), rng.uniform(0.08, 0.1)
-        times = [pace * t for t in (0, 60, 90, 110, 170)]
+        times = [pace * t for t in (0, 55, 80, 100, 170)]
 
-        def track(arm: ArmKinematics, grip: NDArray[np.float64], side: float) -> Track:
-            down = rotation_matrix(np.array([0.0, -side * pitch, 0.0])) @ arm.start_rotation
+        def track(arm: ArmKinematics, grip: NDArray[np.float64], outwards: float) -> Track:
+            def hold(position: NDArray[np.float64], gripper: float) -> Pose:
+                return Pose(position=position, rotation=arm.facing(position, pitch=pitch), gripper=gripper)
+
             start = Pose(position=arm.start_position, rotation=arm.start_rotation, gripper=CLOSED)
-            around = Pose(position=grip, rotation=down, gripper=OPEN)
-            above = attrs.evolve(around, position=grip + np.array([0.0, 0.0, hover]))
-            holding = attrs.evolve(around, gripper=CLOSED)
-            lifted = attrs.evolve(holding, position=self._meeting + side * 0.2 * _ALONG_X)
+            above = hold(grip + np.array([0.0, 0.0, hover]), OPEN)
+            around, holding = hold(grip, OPEN), hold(grip, CLOSED)
+            lifted = hold(self._meeting + outwards * 0.2 * _ALONG_X, CLOSED)
             return Track(
                 Waypoint(time, pose)
                 for time, pose in zip(times, (start, above, around, holding, lifted), strict=True)

@@ -13,10 +13,12 @@ ARM_QPOS = {"left": 0, "right": 8}
 """First joint of each arm in MuJoCo's `qpos`: six joints and two fingers per arm."""
 
 _ORIENTATION_WEIGHT = 0.3
-# Less damping lets forearm_roll and wrist_rotate flip against each other where their axes line up (y = 0.5 m).
 _DAMPING = 2e-3
+# Where wrist_angle passes zero the axes of forearm_roll and wrist_rotate line up, and half a turn of one undoes half a
+# turn of the other. Preferring a straight forearm costs a degree of orientation and keeps them from flipping.
+_STRAIGHT_FOREARM = np.diag([0.0, 0.0, 0.0, 1e-3, 0.0, 0.0])
 _LARGEST_UPDATE = 0.2
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-5
 
 
 class ArmKinematics:
@@ -32,6 +34,7 @@ class ArmKinematics:
         self._data.qpos[:] = physics.data.qpos
         self._joints = np.arange(ARM_QPOS[side], ARM_QPOS[side] + ARM_JOINTS)
         self._low, self._high = self._model.jnt_range[self._joints].T
+        self._base = self._data.body(f"vx300s_{side}")
         self._gripper = self._data.body(f"vx300s_{side}/gripper_link")
         mujoco.mj_kinematics(self._model, self._data)
         fingers = [
@@ -40,6 +43,19 @@ class ArmKinematics:
         self._tool = self._rotation().T @ (np.mean(fingers, axis=0) - self._gripper.xpos)
         self.start_position: NDArray[np.float64] = np.mean(fingers, axis=0)
         self.start_rotation: NDArray[np.float64] = self._rotation().copy()
+
+    def facing(
+        self, position: NDArray[np.float64], *, pitch: float, roll: float = 0.0
+    ) -> NDArray[np.float64]:
+        """Rotation `[3, 3]` of a hand at `position` that points away from the arm's base.
+
+        The hand is tipped down by `pitch` and turned about its own axis by `roll` (rad). Such poses need no turn of
+        the forearm, so that the arm moves between them without passing through a singularity.
+        """
+        x, y, _ = self._base.xmat.reshape(3, 3).T @ (position - self._base.xpos)
+        turns = ([0.0, 0.0, np.arctan2(y, x)], [0.0, pitch, 0.0], [roll, 0.0, 0.0])
+        yawed, tipped, rolled = (rotation_matrix(np.array(turn)) for turn in turns)
+        return self._base.xmat.reshape(3, 3) @ yawed @ tipped @ rolled
 
     def solve(
         self, position: NDArray[np.float64], rotation: NDArray[np.float64], *, iterations: int = 20
@@ -56,16 +72,19 @@ class ArmKinematics:
             self._mujoco.mj_kinematics(self._model, self._data)
             self._mujoco.mj_comPos(self._model, self._data)
             turn = rotation_vector(rotation @ self._rotation().T)
-            error = np.concatenate([origin - self._gripper.xpos, turn])
-            if np.linalg.norm(error) < _TOLERANCE:
-                break
+            error = weights * np.concatenate([origin - self._gripper.xpos, turn])
             self._mujoco.mj_jacBody(self._model, self._data, jacobian[:3], jacobian[3:], self._gripper.id)
             # The joints before the objects are hinges and slides, so dof and qpos indices agree.
-            weighted = weights[:, None] * jacobian[:, self._joints]
-            damped = weighted @ weighted.T + _DAMPING * np.eye(6)
-            update = weighted.T @ np.linalg.solve(damped, weights * error)
-            joints = self._data.qpos[self._joints] + np.clip(update, -_LARGEST_UPDATE, _LARGEST_UPDATE)
-            self._data.qpos[self._joints] = np.clip(joints, self._low, self._high)
+            slope = weights[:, None] * jacobian[:, self._joints]
+            joints = self._data.qpos[self._joints]
+            update = np.linalg.solve(
+                slope.T @ slope + _DAMPING * np.eye(ARM_JOINTS) + _STRAIGHT_FOREARM,
+                slope.T @ error - _STRAIGHT_FOREARM @ joints,
+            )
+            update = np.clip(update, -_LARGEST_UPDATE, _LARGEST_UPDATE)
+            self._data.qpos[self._joints] = np.clip(joints + update, self._low, self._high)
+            if np.abs(update).max() < _TOLERANCE:
+                break
         return self._data.qpos[self._joints].copy()
 
     def _rotation(self) -> NDArray[np.float64]:

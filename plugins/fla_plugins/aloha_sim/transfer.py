@@ -6,10 +6,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fla_plugins.aloha_sim.kinematics import ArmKinematics, rotation_matrix
+from fla_plugins.aloha_sim.kinematics import ArmKinematics
 from fla_plugins.aloha_sim.motion import CLOSED, OPEN, Demonstrator, Pose, Track, Waypoint, blend
 
-_CUBE_CENTRE = 0.02
+_CUBE_HEIGHT = 0.018
+# How far ahead of the point between the fingers a hand holds the cube (m). Near the fingertips, hands stay clear of each
+# other: the right ones reach into the table first, the left ones into the right hand.
+_RIGHT_REACH, _LEFT_REACH = 0.028, 0.045
 _MEETING_POINT = np.array([0.0, 0.5, 0.25])
 
 
@@ -25,25 +28,27 @@ class TransferPlan:
         self._look, self._arrive, self._grasp, self._held = (pace * t for t in (150, 180, 186, 200))
         meeting = _MEETING_POINT + rng.uniform(-0.015, 0.015, 3)
 
-        down = rotation_matrix(np.array([0.0, -np.deg2rad(rng.uniform(46, 54)), 0.0])) @ right.start_rotation
-        cube = np.array([self._cube[0], self._cube[1], _CUBE_CENTRE - 0.005])
+        pitch, hover = np.deg2rad(rng.uniform(46, 54)), rng.uniform(0.09, 0.12)
+
+        def hold(cube: NDArray[np.float64], gripper: float) -> Pose:
+            rotation = right.facing(cube, pitch=pitch)
+            return Pose(position=cube - _RIGHT_REACH * rotation[:, 0], rotation=rotation, gripper=gripper)
+
+        cube = np.array([self._cube[0], self._cube[1], _CUBE_HEIGHT])
         start = Pose(position=right.start_position, rotation=right.start_rotation, gripper=CLOSED)
-        above = Pose(
-            position=cube + np.array([0.0, 0.0, rng.uniform(0.09, 0.12)]), rotation=down, gripper=OPEN
-        )
-        around = attrs.evolve(above, position=cube)
-        holding = attrs.evolve(around, gripper=CLOSED)
-        lifted = attrs.evolve(holding, position=meeting)
+        above = hold(cube + np.array([0.0, 0.0, hover]), OPEN)
+        around, holding, lifted = hold(cube, OPEN), hold(cube, CLOSED), hold(meeting, CLOSED)
         self._right = Track(
             Waypoint(pace * step, pose)
             for step, pose in ((0, start), (55, above), (80, around), (100, holding), (145, lifted))
         )
 
-        # Turned a quarter about its own axis, so that its fingers close above and below the cube, not on the others.
-        upright = rotation_matrix(np.array([np.pi / 2, 0.0, 0.0])) @ left.start_rotation
-        self._start = Pose(position=left.start_position, rotation=left.start_rotation, gripper=CLOSED)
-        self._beside = Pose(position=meeting - np.array([0.16, 0.0, 0.03]), rotation=upright, gripper=OPEN)
-        self._left = Track([Waypoint(0, self._start), Waypoint(pace * 70, self._beside)])
+        # Rolled a quarter, so that its fingers close above and below the cube and not on the other fingers.
+        beside = meeting - np.array([0.16, 0.0, 0.03])
+        upright = left.facing(beside, pitch=0.0, roll=np.pi / 2)
+        start = Pose(position=left.start_position, rotation=left.start_rotation, gripper=CLOSED)
+        self._beside = Pose(position=beside, rotation=upright, gripper=OPEN)
+        self._left = Track([Waypoint(0, start), Waypoint(pace * 70, self._beside)])
 
     def __call__(self, step: int) -> tuple[Pose, Pose]:
         """Left and right hand at `step`."""
@@ -53,7 +58,7 @@ class TransferPlan:
         if self._seen is None:
             # Where the cube hangs in the gripper depends on the grasp, so the left hand goes where it really is.
             self._seen = self._cube.copy()
-        at_cube = attrs.evolve(self._beside, position=self._seen - np.array([0.005, 0.0, 0.0]))
+        at_cube = attrs.evolve(self._beside, position=self._seen - _LEFT_REACH * self._beside.rotation[:, 0])
         if step < self._grasp:
             progress = (step - self._look) / (self._arrive - self._look)
             return blend(self._beside, at_cube, progress), right
