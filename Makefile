@@ -1,0 +1,45 @@
+# `make` prints what there is. All targets that need the environment make it first.
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-environment lint clean
+
+# Exactly the interpreter and the versions that were tested: nothing is fetched that constraints.txt does not pin.
+export UV_PYTHON_DOWNLOADS := never
+UV_INSTALL := .venv/bin/uv pip install --python .venv/bin/python -c constraints.txt
+
+help:  ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+install: .venv/.installed-train  ## create .venv with what training and serving need (no torch)
+
+demo: .venv/.installed-train  ## record, train, serve and drive two robots; writes out/demo/report.html
+	.venv/bin/fla demo
+
+test: .venv/.installed-test  ## run all tests; ARGS="-k codec" or ARGS="-m 'not slow'" chooses some
+	.venv/bin/python -m pytest $(ARGS)
+
+test-environment: .venv/.installed-test
+
+lint: .venv/.installed-test  ## check style and types
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/pyright
+
+clean:  ## delete the environment, caches and outputs
+	rm -rf .venv out dist build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- The environment --------------------------------------------------------------------------------------------------
+
+.venv/.created: constraints.txt
+	@python=$$(.ci/find-python) && echo "creating .venv with $$python" && "$$python" -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	@touch $@
+
+.venv/.installed-train: .venv/.created pyproject.toml constraints.txt
+	$(UV_INSTALL) -e ".[train]"
+	@touch $@
+
+.venv/.installed-test: .venv/.created pyproject.toml constraints.txt
+	$(UV_INSTALL) -e ".[train,sim,lerobot,dev]"
+	@touch $@ .venv/.installed-train
