@@ -49,11 +49,15 @@ class ServerProcess:
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; the exit status."""
         self.process.send_signal(number)
-        status = self.process.wait(_LIMIT_S)
+        return self.process.wait(_LIMIT_S)
+
+    def close(self) -> None:
+        """Make sure that the process has ended, and free the pipe."""
+        if self.process.poll() is None:
+            self.stop(signal.SIGKILL)
         self._reader.join(_LIMIT_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
-        return status
 
 
 @pytest.fixture
@@ -67,14 +71,16 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 
     yield start
     for server in started:
-        if server.process.poll() is None:
-            server.stop(signal.SIGKILL)
+        server.close()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server shared by a module's tests, which must leave it as they found it: serving."""
     shared = ServerProcess(tmp_path_factory.mktemp("server") / "server.log", robots=1)
-    yield shared
-    assert shared.process.poll() is None, shared.stderr()
-    assert shared.stop() == 0, shared.stderr()
+    try:
+        yield shared
+        assert shared.process.poll() is None, shared.stderr()
+        assert shared.stop() == 0, shared.stderr()
+    finally:
+        shared.close()
