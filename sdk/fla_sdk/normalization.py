@@ -130,14 +130,16 @@ def normalize(x: Floats, stats: Stats, kind: str) -> Floats:
 
 
 def unnormalize(x: Floats, stats: Stats, kind: str) -> Floats:
-    """The inverse of `normalize`. Dimensions beyond the statistics pass through."""
-    n = stats.width
+    """The inverse of `normalize`. Statistics longer than the data are cut, dimensions beyond them pass through."""
+    n = min(stats.width, x.shape[-1])
+    extra = (0, x.shape[-1] - n)
     if kind == "zscore":
-        known = x[..., :n] * (stats.std + EPSILON) + stats.mean
-    else:
-        q01, q99 = _quantiles(stats, kind)
-        known = (x[..., :n] + 1.0) / 2.0 * (q99 - q01 + EPSILON) + q01
-    return known if x.shape[-1] == n else np.concatenate([known, x[..., n:]], axis=-1)
+        # openpi takes a missing deviation as 1, so the epsilon reaches those dimensions too: they grow by a millionth.
+        std, mean = np.pad(stats.std[:n], extra, constant_values=1), np.pad(stats.mean[:n], extra)
+        return x * (std + EPSILON) + mean
+    q01, q99 = (quantile[:n] for quantile in _quantiles(stats, kind))
+    known = (x[..., :n] + 1.0) / 2.0 * (q99 - q01 + EPSILON) + q01
+    return np.concatenate([known, x[..., n:]], axis=-1) if extra[1] else known
 
 
 def _quantiles(stats: Stats, kind: str) -> tuple[Floats, Floats]:

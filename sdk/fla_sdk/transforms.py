@@ -53,7 +53,8 @@ def resize_with_pad(image: NDArray[np.uint8], height: int, width: int) -> NDArra
     if (image_height, image_width) == (height, width):
         return image
     ratio = max(image_width / width, image_height / height)
-    fit_height, fit_width = int(image_height / ratio), int(image_width / ratio)
+    # At least one pixel: openpi fails on a strip narrower than that.
+    fit_height, fit_width = max(1, int(image_height / ratio)), max(1, int(image_width / ratio))
     resized = Image.fromarray(image).resize((fit_width, fit_height), resample=Image.Resampling.BILINEAR)
     canvas = np.zeros((height, width, 3), np.uint8)
     top, left = int((height - fit_height) / 2), int((width - fit_width) / 2)
