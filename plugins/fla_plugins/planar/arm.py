@@ -106,11 +106,13 @@ class Arm:
         return self.base + np.asarray(distance)[..., None] * np.stack([np.cos(direction), np.sin(direction)], axis=-1)
 
     def _bent(self, bend: Floats) -> NDArray[np.float64]:
+        """The pose `[..., N]` of that common bend, with joint 1 at zero."""
         return np.asarray(bend)[..., None] * np.array([0.0, *self.bends])
 
     def _extent(self, bend: Floats) -> NDArray[np.float64]:
-        tip = self.tip(self._bent(bend)) - self.base
-        return np.hypot(tip[..., 0], tip[..., 1])
+        """How far the tip is from the base at that common bend, in metres."""
+        angles = np.asarray(bend)[..., None] * np.cumsum([0.0, *self.bends])
+        return np.abs(np.exp(1j * angles) @ np.asarray(self.links))
 
 
 ARMS = {

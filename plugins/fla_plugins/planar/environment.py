@@ -130,9 +130,7 @@ class PlanarEnvironment:
         return target
 
 
-def make(
-    embodiment: str, *, image_size: int = 64, ablation: Ablation | None = None, **rules: Any
-) -> PlanarEnvironment:
+def make(embodiment: str, *, image_size: int = 64, ablation: Ablation | None = None, **rules: Any) -> PlanarEnvironment:
     """An environment for `planar2` or `planar3`; any field of `Rules` can be given by name.
 
     Raises `UnknownNameError` for another embodiment, `ConfigError` for another option or value.

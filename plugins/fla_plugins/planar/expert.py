@@ -16,9 +16,7 @@ class PlanarExpert:
     demonstrations also show how to come back.
     """
 
-    def __init__(
-        self, environment: PlanarEnvironment, *, seed: int, speed: float = 0.12, noise: float = 0.2
-    ) -> None:
+    def __init__(self, environment: PlanarEnvironment, *, seed: int, speed: float = 0.12, noise: float = 0.2) -> None:
         """`speed` is the largest step of a joint in radians per control step."""
         self._environment = environment
         self._pose = environment.arm.inverse(environment.goal)

@@ -6,6 +6,7 @@ cost a millisecond.
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ INK: Colour = (30, 33, 40)
 _LINK_RADIUS = 0.013
 _JOINT_RADIUS = 0.020
 _BASE_RADIUS = 0.036
+_SHADOW = np.array([0.010, -0.016])
 
 
 class Canvas:
@@ -78,9 +80,7 @@ class Canvas:
             _span(min(ax, bx) - pad, max(ax, bx) + pad, size),
         )
 
-    def _blend(
-        self, rows: slice, columns: slice, inside: NDArray[np.float32], colour: Colour, opacity: float
-    ) -> None:
+    def _blend(self, rows: slice, columns: slice, inside: NDArray[np.float32], colour: Colour, opacity: float) -> None:
         """Mix `colour` into pixels by how far, in metres, they lie `inside` the shape; half covered on its edge."""
         cover = np.clip(inside * self.size + 0.5, 0.0, 1.0)[..., None] * np.float32(opacity)
         patch = self.pixels[rows, columns]
@@ -102,7 +102,7 @@ def paint_arm(canvas: Canvas, arm: Arm, joints: NDArray[np.floating]) -> None:
     """The arm, thin enough that no target vanishes beneath it."""
     points = arm.forward(joints).tolist()
     canvas.disc(points[0], _BASE_RADIUS, arm.colour)
-    for start, end in zip(points, points[1:]):
+    for start, end in pairwise(points):
         canvas.line(start, end, _LINK_RADIUS, arm.colour)
     for point in points[1:]:
         canvas.disc(point, _JOINT_RADIUS, arm.colour)
@@ -117,15 +117,15 @@ def paint_portrait(
         canvas.line((tick, 0.0), (tick, 1.0), 0.002, LINES)
         canvas.line((0.0, tick), (1.0, tick), 0.002, LINES)
     for centre, colour in zip(scene.targets, COLOURS.values(), strict=True):
-        canvas.disc(centre + (0.006, -0.009), target_radius, INK, opacity=0.18)
+        canvas.disc(centre + _SHADOW / 2, target_radius, INK, opacity=0.18)
         canvas.disc(centre, target_radius, colour)
         canvas.disc(centre, 0.62 * target_radius, (255, 255, 255), opacity=0.16)
     canvas.ring(scene.targets[scene.named], tolerance, 0.010, INK)
     points = arm.forward(joints)
-    for start, end in zip(points, points[1:]):
-        canvas.line(start + (0.010, -0.016), end + (0.010, -0.016), 1.3 * _LINK_RADIUS, INK, opacity=0.15)
+    for start, end in pairwise(points):
+        canvas.line(start + _SHADOW, end + _SHADOW, 1.3 * _LINK_RADIUS, INK, opacity=0.15)
     canvas.disc(points[0], 1.3 * _BASE_RADIUS, INK)
-    for start, end in zip(points, points[1:]):
+    for start, end in pairwise(points):
         canvas.line(start, end, 1.3 * _LINK_RADIUS, arm.colour)
     for point in points[:-1]:
         canvas.disc(point, 1.1 * _JOINT_RADIUS, INK)
