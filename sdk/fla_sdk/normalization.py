@@ -14,6 +14,7 @@ from fla_sdk.errors import ConfigError, StatsError
 
 Floats = NDArray[np.floating]
 EPSILON = 1e-6
+_FIELDS = ("mean", "std", "q01", "q99")
 
 
 def _vector(value: Any) -> Floats:
@@ -36,12 +37,14 @@ class Stats:
     q99: Floats | None = attrs.field(default=None, converter=_optional_vector)
 
     def __attrs_post_init__(self) -> None:
-        for name in ("mean", "std", "q01", "q99"):
+        for name in _FIELDS:
             value = getattr(self, name)
             if value is None:
                 continue
             if value.shape != self.mean.shape or value.ndim != 1:
-                raise StatsError(f"statistics: {name} has shape {value.shape}, mean has {self.mean.shape}; both must be [width]")
+                raise StatsError(
+                    f"statistics: {name} has shape {value.shape}, mean has {self.mean.shape}; both must be [width]"
+                )
             if not np.isfinite(value).all():
                 raise StatsError(f"statistics: {name} is not finite in dimension {int(np.argmin(np.isfinite(value)))}")
 
@@ -91,7 +94,7 @@ class NormStats:
         try:
             tree = json.loads(text)
             stats = tree["norm_stats"]
-            parts = {key: Stats(**{k: stats[key].get(k) for k in ("mean", "std", "q01", "q99")}) for key in ("state", "actions")}
+            parts = {kind: Stats(**{k: stats[kind].get(k) for k in _FIELDS}) for kind in ("state", "actions")}
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise StatsError(
                 f"{where} is not a statistics file: {type(error).__name__}: {error}. "

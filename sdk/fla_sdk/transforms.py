@@ -46,7 +46,7 @@ def to_image(image: Any, *, where: str = "image") -> NDArray[np.uint8]:
 
 
 def resize_with_pad(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Fit `[H, W, 3]` into `[height, width, 3]`, keeping its aspect, black around it. openpi-compatible (PIL bilinear)."""
+    """Fit `[H, W, 3]` into `[height, width, 3]`, keeping its aspect, black around it. PIL bilinear, as openpi does."""
     from PIL import Image
 
     image_height, image_width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""Prompts against the reference: the text given to the tokenizer, the tokens, and the whole pipelines of Pi0 and Pi0.5."""
+"""Prompts against the reference: text given to the tokenizer, tokens, and the whole pipelines of Pi0 and Pi0.5."""
 
 import warnings
 from typing import Any

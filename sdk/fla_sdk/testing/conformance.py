@@ -1,14 +1,10 @@
-"""What every embodiment promises, as checks that say how to keep the promise.
-
-    from fla_sdk.testing import check_embodiment
-
-    def test_myrobot() -> None:
-        check_embodiment(MYROBOT)
-"""
+"""`check_embodiment`: what every embodiment promises, as checks that say how to keep the promise."""
 
 import json
 from collections.abc import Callable
+from typing import TypeVar
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +20,7 @@ from fla_sdk.testing.motion import random_vectors
 from fla_sdk.testing.tokenizer import CharacterTokenizer
 
 Floats = NDArray[np.floating]
+Number = TypeVar("Number", bound=np.generic)
 
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 """Image slots of pi0 and pi0.5."""
@@ -84,7 +81,7 @@ def _check_observation(embodiment: Embodiment, seed: int) -> None:
 
 def _check_relative(embodiment: Embodiment) -> None:
     index = embodiment.relative_to()
-    for name, place in zip(embodiment.action.names, index, strict=True):
+    for name, place in zip(embodiment.action.names, index.tolist(), strict=True):
         _promise(
             place < 0 or embodiment.state.names[place] == name,
             embodiment,
@@ -106,7 +103,7 @@ def _check_conversion(embodiment: Embodiment, seed: int) -> None:
 def _converted(
     embodiment: Embodiment, name: str, function: Callable[[Floats], Floats], vectors: Floats, space: Space
 ) -> Floats:
-    """`function(vectors)`, having checked that it leaves them alone, keeps their shape and works on any leading axes."""
+    """`function(vectors)`, having checked that it leaves them alone, keeps their shape and takes any leading axes."""
     given = _frozen(vectors)
     try:
         result = function(given)
@@ -122,12 +119,8 @@ def _converted(
         embodiment,
         f"{name} returned shape {result.shape} for {vectors.shape}; it must keep [..., {space.width}]",
     )
-    finite = np.isfinite(result).all(axis=0)
-    _promise(
-        bool(finite.all()),
-        embodiment,
-        f"{name} is not finite within the limits of {', '.join(n for n, ok in zip(space.names, finite, strict=True) if not ok)}",
-    )
+    wild = ", ".join(name for i, name in enumerate(space.names) if not np.isfinite(result[:, i]).all())
+    _promise(not wild, embodiment, f"{name} is not finite for vectors within the limits, in {wild}")
     for shape in ((space.width,), (2, -1, space.width)):
         part = _frozen(vectors[0] if len(shape) == 1 else vectors.reshape(shape))
         expected = result[0] if len(shape) == 1 else result.reshape(part.shape)
@@ -141,8 +134,6 @@ def _converted(
 
 
 def _check_codec(embodiment: Embodiment, spec: ModelSpec, normalization: str, seed: int) -> None:
-    import attrs
-
     states = random_vectors(embodiment.state, ROWS, seed=seed)
     actions = random_vectors(embodiment.action, spec.horizon, seed=seed + 1)
     stats = NormStats(
@@ -185,7 +176,7 @@ def _check_close(embodiment: Embodiment, back: Floats, actions: Floats, rule: st
         _promise(
             bool(error <= TOLERANCE * (high - low)),
             embodiment,
-            f"{rule}: {', '.join(field.names)} come back {error:.3g} {field.unit} off, in a range of {low:g} to {high:g}",
+            f"{rule}: {', '.join(field.names)} came back {error:.3g} {field.unit} off in {low:g} to {high:g}",
         )
 
 
@@ -201,7 +192,7 @@ def _check_description(embodiment: Embodiment) -> None:
     _promise(again == description, embodiment, "its description changes on the way through JSON")
 
 
-def _frozen(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def _frozen(array: NDArray[Number]) -> NDArray[Number]:
     copy = array.copy()
     copy.flags.writeable = False
     return copy
