@@ -5,6 +5,11 @@
 
 # Exactly the interpreter and the versions that were tested: nothing is fetched that constraints.txt does not pin.
 export UV_PYTHON_DOWNLOADS := never
+# uv reads neither the certificates of the machine nor the settings of pip unless told to.
+export UV_SYSTEM_CERTS := 1
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
 UV_INSTALL := .venv/bin/uv pip install --python .venv/bin/python -c constraints.txt
 
 help:  ## print this list
