@@ -21,6 +21,7 @@ import pluggy
 if TYPE_CHECKING:
     from fla_sdk.data.dataset import Dataset
     from fla_sdk.embodiment import Embodiment
+    from fla_sdk.plugins import Registry
     from fla_sdk.policy.interface import PolicyLike
     from fla_sdk.records import (
         Benchmark,
@@ -57,7 +58,7 @@ def fla_datasets() -> "Iterable[DatasetFormat]":  # type: ignore[empty-body]
     Example:
         @fla.hookimpl
         def fla_datasets():
-            yield fla.DatasetFormat(name="mylog", description="...", matches=looks_like_mylog, open=open_mylog)
+            yield fla.DatasetFormat(name="mylog", description="...", open=open_mylog)
     """
 
 
@@ -185,17 +186,16 @@ def fla_policy_called(embodiment: str, milliseconds: float) -> None:
 def fla_open_dataset(uri: str) -> "Dataset | None":
     """Open a dataset that a path or URI names, or return None if it is not yours. Called by training and statistics.
 
-    Formats of `fla_datasets` that recognise a local folder are asked after these.
-
     :param uri: what the user typed after `--data`.
     """
 
 
 @hookspec(firstresult=True)
-def fla_open_checkpoint(path: Path) -> "PolicyLike | None":
+def fla_open_checkpoint(path: Path, registry: "Registry") -> "PolicyLike | None":
     """Open a checkpoint as a policy, or return None if it is not yours. Called by serving and evaluation.
 
     Checkpoints of our own trainer are opened after these.
 
     :param path: folder that the user typed.
+    :param registry: to look up embodiments and models in.
     """

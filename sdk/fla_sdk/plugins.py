@@ -256,7 +256,7 @@ class Registry:
 
     def open_checkpoint(self, path: Path) -> "PolicyLike | None":
         """The policy that a plugin recognises in `path`, or None."""
-        return self._manager.hook.fla_open_checkpoint(path=path)
+        return self._manager.hook.fla_open_checkpoint(path=path, registry=self)
 
 
 def load_plugins(

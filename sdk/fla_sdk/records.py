@@ -35,13 +35,10 @@ def _name() -> Any:
 
 @attrs.frozen(kw_only=True)
 class DatasetFormat:
-    """A way to store demonstrations (hook `fla_datasets`)."""
+    """A way to store demonstrations (hook `fla_datasets`). Hook `fla_open_dataset` says which folders are in it."""
 
     name: str = _name()
     description: str
-    matches: Callable[[Path], bool]
-    """Whether the folder looks like this format; cheap, reads at most a small file."""
-
     open: Callable[[Path], "Dataset"]
     """Read the folder. Raises `DataError` naming the file that is missing or damaged."""
 

@@ -29,7 +29,6 @@ def fla_datasets() -> Iterator[DatasetFormat]:
     yield DatasetFormat(
         name="lerobot",
         description="LeRobot v3 folder, image or video; read and recorded without the lerobot library",
-        matches=looks_like_lerobot,
         open=_open,
         create=_create,
     )

@@ -144,6 +144,14 @@ def read_manifest(checkpoint: Path) -> Manifest:
     return structure(tree, Manifest, where=str(file))
 
 
+def trained_embodiments(path: Path) -> tuple[str, ...] | None:
+    """Robots that the checkpoint at `path` was trained for; None when it is not one of ours."""
+    try:
+        return tuple(read_manifest(find(path)).embodiments)
+    except CheckpointError:
+        return None
+
+
 def read_params(checkpoint: Path) -> dict[str, Array]:
     """Flat parameters as numpy arrays, from our own or openpi's `params` item."""
     import numpy as np

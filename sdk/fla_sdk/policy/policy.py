@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +14,6 @@ from fla_sdk.errors import CheckpointError, ObservationError, UnknownNameError
 from fla_sdk.model import ModelInput, ModelSpec
 from fla_sdk.plugins import Registry
 from fla_sdk.policy import checkpoint, parameters
-from fla_sdk.space import Space
 
 
 class Policy:
@@ -94,18 +92,8 @@ class Policy:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What a client may want to know before it asks: embodiments with units, cameras, horizon and rate."""
-        described: dict[str, Any] = {}
-        for name, codec in self.codecs.items():
-            robot = codec.embodiment
-            described[name] = {
-                "state": _described(robot.state),
-                "action": _described(robot.action),
-                "cameras": [c.name for c in robot.cameras if c.slot is not None],
-                "control_hz": float(robot.control_hz),
-                "horizon": self.spec.horizon,
-            }
-        return {"embodiments": described, "default_embodiment": self.default}
+        """What openpi's clients see; what ours see besides, the server adds from `codecs`."""
+        return {"default_embodiment": self.default}
 
     def infer(self, observation: Mapping[str, Any], *, noise: NDArray[np.floating] | None = None) -> dict[str, Any]:
         """Answer one observation: `actions` float32 `[T, A]` in the robot's units, and `policy_timing`.
@@ -142,7 +130,3 @@ class Policy:
             error = UnknownNameError("embodiment for this checkpoint", str(name), self.codecs)
             raise ObservationError(str(error))
         return self.codecs[str(name)]
-
-
-def _described(space: Space) -> list[dict[str, Any]]:
-    return [attrs.asdict(f, filter=attrs.filters.include("names", "unit", "limits")) for f in space]

@@ -105,3 +105,25 @@ class TrainConfig:
             raise ConfigError(f"ema_decay is {self.ema_decay}, must be in [0, 1) or null")
         if self.model.count("/") != 1:
             raise ConfigError(f"model is {self.model!r}, must be FAMILY/VARIANT such as 'pi05/base'")
+
+
+def to_yaml(config: TrainConfig) -> str:
+    """The config as YAML that `from_yaml` reads back to the same record."""
+    import yaml
+
+    from fla_sdk.config import unstructure
+
+    return yaml.safe_dump(unstructure(config), sort_keys=False)
+
+
+def from_yaml(text: str, *, where: str = "config") -> TrainConfig:
+    """Read a config; raises `ConfigError` with the path of what is wrong."""
+    import yaml
+
+    from fla_sdk.config import structure
+
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not YAML: {error}") from error
+    return structure(tree, TrainConfig, where=where)

@@ -54,9 +54,6 @@ def open_dataset(uri: str, registry: Registry) -> Dataset:
         siblings = [str(p) for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
         error = UnknownNameError("dataset path", str(path), siblings)
         raise DataError(str(error))
-    for known in registry.datasets.values():
-        if known.matches(path):
-            return known.open(path)
     formats = "; ".join(f"{f.name}: {f.description}" for f in registry.datasets.values()) or "none installed"
     raise DataError(f"{path} is in no known dataset format ({formats})")
 

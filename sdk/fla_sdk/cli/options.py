@@ -1,0 +1,29 @@
+"""Parsing of `--option NAME=VALUE`, the options that a benchmark defines for itself."""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from fla_sdk.errors import ConfigError
+
+
+def add_options(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help=f"an option of the {what}, value as JSON or text"
+    )
+
+
+def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+    """`["image_size=96", "ablation=blank"]` -> `{"image_size": 96, "ablation": "blank"}`."""
+    import json
+
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--option {text!r} must be NAME=VALUE")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return options

@@ -1,0 +1,52 @@
+"""`fla serve CHECKPOINT`: answer robots over the network."""
+
+import argparse
+import os
+from pathlib import Path
+
+from fla_sdk.errors import ConfigError
+from fla_sdk.plugins import Registry
+from fla_sdk.records import Command
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="checkpoint, or the folder of a run")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
+    parser.add_argument("--embodiment", metavar="NAME", help="robot of clients that name none (default: the first)")
+    parser.add_argument("--denoising-steps", type=int, default=10, help="steps per chunk (default 10)")
+    parser.add_argument("--token-file", type=Path, help="file with the token clients must send; or set FLA_TOKEN")
+    parser.add_argument("--allow-public", action="store_true", help="listen beyond this machine without a token")
+
+
+def run(arguments: argparse.Namespace, registry: Registry) -> None:
+    """Serves until Ctrl-C or SIGTERM. Prints `serving on ws://...` once compiled and ready."""
+    from fla_sdk.policy.opening import open_policy
+    from fla_sdk.serving.server import serve
+
+    token = _token(arguments.token_file)
+    policy = open_policy(
+        arguments.checkpoint,
+        registry,
+        embodiment=arguments.embodiment,
+        denoising_steps=arguments.denoising_steps,
+    )
+    serve(
+        policy,
+        host=arguments.host,
+        port=arguments.port,
+        token=token,
+        allow_public=arguments.allow_public,
+        on_call=lambda name, milliseconds: registry.policy_called(embodiment=name, milliseconds=milliseconds),
+    )
+
+
+def _token(file: Path | None) -> str | None:
+    if file is None:
+        return os.environ.get("FLA_TOKEN") or None
+    if not file.is_file() or not (token := file.read_text().strip()):
+        raise ConfigError(f"--token-file {file}: there is no token in it")
+    return token
+
+
+COMMAND = Command(name="serve", help="serve a checkpoint to robots", configure=configure, run=run)

@@ -1,0 +1,109 @@
+"""`fla train RECIPE`: train a model on one or several datasets."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fla_sdk.errors import ConfigError
+from fla_sdk.plugins import Registry
+from fla_sdk.records import Command
+from fla_sdk.training.config import Source, TrainConfig, from_yaml
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", help="a name of `fla recipes`, or a YAML file")
+    parser.add_argument("--data", action="append", default=[], metavar="DIR", help="dataset; repeat for a mixture")
+    parser.add_argument(
+        "--embodiment", action="append", default=[], metavar="NAME", help="robot of each --data, in the same order"
+    )
+    parser.add_argument("--weight", action="append", type=float, default=[], metavar="W", help="weight of each --data")
+    parser.add_argument("--out", type=Path, help="folder of the run")
+    parser.add_argument("--steps", type=int, help="optimizer steps; the learning rate still decays as the recipe says")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--init", metavar="CHECKPOINT", help="checkpoint to start from, or 'scratch'")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="any other field, dotted, value as YAML: optimizer.peak_lr=1e-4, model_options.horizon=20",
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="continue the run in --out")
+    existing.add_argument("--overwrite", action="store_true", help="delete the run in --out first")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, print the config, train nothing")
+
+
+def run(arguments: argparse.Namespace, registry: Registry) -> int:
+    """Exit status 0 when finished, 130 when interrupted (a checkpoint was written)."""
+    from fla_sdk.training.config import to_yaml
+    from fla_sdk.training.trainer import Trainer
+
+    trainer = Trainer(resolve(arguments, registry), plugins=registry)
+    if arguments.dry_run:
+        print(to_yaml(trainer.config), end="")
+        return 0
+    result = trainer.fit(resume=arguments.resume, overwrite=arguments.overwrite)
+    if result.interrupted:
+        print(f"interrupted at step {result.step}; continue with the same command and --resume")
+        return 130
+    print(f"done: serve it with `fla serve {result.checkpoint}`")
+    return 0
+
+
+def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
+    """The recipe with everything that the command line changes."""
+    from fla_sdk.config import override
+
+    file = Path(arguments.recipe)
+    if file.suffix in (".yaml", ".yml"):
+        if not file.is_file():
+            raise ConfigError(f"there is no config file {file}")
+        config = from_yaml(file.read_text(), where=str(file))
+    else:
+        config = registry.recipe(arguments.recipe).config()
+    changes: dict[str, Any] = dict(_assignment(text) for text in arguments.set)
+    for name in ("out", "steps", "batch_size", "seed", "init"):
+        if (value := getattr(arguments, name)) is not None:
+            changes[name] = value
+    if arguments.data:
+        changes["sources"] = sources(arguments.data, arguments.embodiment, arguments.weight)
+    elif arguments.embodiment or arguments.weight:
+        raise ConfigError("--embodiment and --weight belong to --data; give --data DIR as well")
+    return override(config, changes, where="command line") if changes else config
+
+
+def sources(data: Sequence[str], embodiments: Sequence[str], weights: Sequence[float]) -> list[Source]:
+    """One source per dataset; a single embodiment or no weight stands for all."""
+    if not embodiments:
+        raise ConfigError("which robot made the data? give --embodiment NAME (see `fla embodiments`)")
+    if len(embodiments) == 1:
+        embodiments = list(embodiments) * len(data)
+    weights = weights or [1.0] * len(data)
+    for flag, values in (("--embodiment", embodiments), ("--weight", weights)):
+        if len(values) != len(data):
+            raise ConfigError(f"{len(data)} times --data but {len(values)} times {flag}; give one for each")
+    return [Source(data=d, embodiment=e, weight=w) for d, e, w in zip(data, embodiments, weights, strict=True)]
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    import yaml
+
+    field, equals, value = text.partition("=")
+    if not equals or not field:
+        raise ConfigError(f"--set {text!r} must be FIELD=VALUE, such as --set optimizer.peak_lr=1e-4")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from error
+    if isinstance(parsed, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    return field, parsed
+
+
+COMMAND = Command(name="train", help="train a model on recorded demonstrations", configure=configure, run=run)

@@ -1,0 +1,95 @@
+"""Recording demonstrations of a benchmark's scripted expert into a dataset."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from fla_sdk.environment import Environment
+from fla_sdk.errors import ConfigError, DataError, UnknownNameError
+from fla_sdk.evaluation.episode import play
+from fla_sdk.plugins import Registry
+from fla_sdk.terminal import progress
+
+
+@attrs.frozen(kw_only=True)
+class Recording:
+    """What was recorded."""
+
+    path: Path
+    episodes: int
+    attempts: int
+    """Episodes the expert tried; failed ones are not in the dataset."""
+
+    rows: int
+
+
+def record(
+    registry: Registry,
+    *,
+    benchmark: str,
+    embodiment: str | None = None,
+    episodes: int,
+    out: Path,
+    dataset_format: str = "lerobot",
+    video: bool = False,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> Recording:
+    """Record `episodes` successful demonstrations into `out`.
+
+    Raises `DataError` when the expert fails more than four times for each success.
+    """
+    chosen = registry.benchmark(benchmark)
+    name = embodiment or chosen.embodiments[0]
+    if name not in chosen.embodiments:
+        raise UnknownNameError(f"embodiment of benchmark {benchmark!r}", name, chosen.embodiments)
+    robot = registry.embodiment(name)
+    storage = registry.dataset_format(dataset_format)
+    expert = chosen.expert
+    if expert is None:
+        raise ConfigError(f"benchmark {benchmark!r} has no scripted expert to record")
+    if storage.create is None:
+        raise ConfigError(f"dataset format {dataset_format!r} is read-only")
+    if episodes < 1:
+        raise ConfigError(f"episodes is {episodes}, must be at least 1")
+    environment = chosen.make(name, **(options or {}))
+    writer = storage.create(
+        out,
+        robot=name,
+        fps=robot.control_hz,
+        state_names=robot.state.names,
+        action_names=robot.action.names,
+        cameras=tuple(camera.name for camera in robot.cameras if camera.slot is not None),
+        video=video,
+    )
+    kept = attempts = rows = 0
+    try:
+        with progress(f"recording {name}", episodes) as advance:
+            while kept < episodes:
+                if attempts >= 5 * max(kept, 4):
+                    raise DataError(f"the expert of {benchmark!r} solved only {kept} of {attempts} episodes; giving up")
+                demonstrate: list[Any] = []  # the expert is made after reset, so at the first action
+
+                def act(environment: Environment) -> NDArray[np.floating]:
+                    if not demonstrate:
+                        demonstrate.append(expert(environment, seed + attempts))  # noqa: B023 - used before it changes
+                    observation, action = environment.observe(), demonstrate[0]()  # noqa: B023
+                    writer.add(observation, action)
+                    return action
+
+                episode = play(environment, act, seed=seed + attempts, max_steps=chosen.max_steps)
+                attempts += 1
+                if episode.success:
+                    writer.save_episode()
+                    kept, rows = kept + 1, rows + episode.steps
+                    advance(f"{kept} of {attempts} attempts kept")
+                else:
+                    writer.discard_episode()
+    finally:
+        writer.close()
+        environment.close()
+    return Recording(path=out, episodes=kept, attempts=attempts, rows=rows)
