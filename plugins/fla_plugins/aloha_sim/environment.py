@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fla_plugins.aloha_sim import rendering
-from fla_sdk.errors import ConfigError, FlaError, UnknownNameError
+from fla_sdk.errors import ConfigError, ObservationError, UnknownNameError
 
 ACTION_WIDTH = 14
 SUCCESS_REWARD = 4
@@ -45,7 +45,7 @@ class AlohaSim:
         self.task = INSTRUCTIONS[task_name]
         self.success = False
         self._size = {"height": camera_height, "width": camera_width}
-        self._over = True
+        self._began = self._over = False
         self._backend, self._loop = _simulator(task_name)
         visual = self.physics.model.vis
         visual.global_.offheight = max(visual.global_.offheight, camera_height)
@@ -63,24 +63,30 @@ class AlohaSim:
         """Arms to the start pose, objects to a place drawn from `seed` (0 to 2**32 - 1) just as gym-aloha draws it."""
         _place_objects(self.task_name, seed)
         self._loop.reset()
-        self.success, self._over = False, False
+        self._began, self._over, self.success = True, False, False
 
     def observe(self) -> Mapping[str, Any]:
         """`images/top` uint8 `[camera_height, camera_width, 3]`, `state` float32 `[14]`, `task`.
 
-        Raises `ConfigError` where neither EGL nor OSMesa works.
+        Raises `ConfigError` where neither EGL nor OSMesa works, `ObservationError` before the first `reset`.
         """
+        picture = self._picture("top")
         state = self._loop.task.get_qpos(self.physics).astype(np.float32)
-        return {"images/top": self._picture("top"), "state": state, "task": self.task}
+        return {"images/top": picture, "state": state, "task": self.task}
 
     def step(self, action: NDArray[np.floating]) -> bool:
-        """Hold the joint targets `action` `[14]` for 20 ms; True when the task is solved or the physics diverged."""
+        """Hold the joint targets `action` `[14]` for 20 ms; True when the task is solved or the physics diverged.
+
+        After that nothing moves any more. Raises `ObservationError` when the action has another width or is not finite.
+        """
         from dm_control.rl.control import PhysicsError
 
+        self._check_began()
+        targets = _checked(action)
         if self._over:
-            raise FlaError("aloha_sim: this episode is over (or never began); call reset(seed) before step")
+            return True
         try:
-            reward = self._loop.step(_checked(action)).reward
+            reward = self._loop.step(targets).reward
         except PhysicsError:
             # A policy that blows the simulation up has failed its episode, not the whole evaluation.
             self._over = True
@@ -97,24 +103,29 @@ class AlohaSim:
         self.physics.free()
 
     def _picture(self, camera: str) -> NDArray[np.uint8]:
+        self._check_began()
         if self._backend == rendering.NONE:
             raise rendering.no_renderer()
         # OpenGL's rows come bottom up and dm_control returns a flipped view of them.
         return np.ascontiguousarray(self.physics.render(camera_id=camera, **self._size))
 
+    def _check_began(self) -> None:
+        if not self._began:
+            raise ObservationError("aloha_sim: there is no episode yet; call reset(seed) first")
+
 
 def _checked(action: NDArray[np.floating]) -> NDArray[np.float64]:
     values = np.asarray(action, np.float64)
     if values.shape != (ACTION_WIDTH,):
-        raise FlaError(
-            f"aloha_sim: action has shape {list(values.shape)}, but one action is [{ACTION_WIDTH}]: 6 joints and "
-            "gripper of the left arm, then of the right; step through a chunk [T, 14] one row at a time"
+        raise ObservationError(
+            f"aloha_sim: an action is [{ACTION_WIDTH}] (6 joints and gripper of the left arm, then of the right), "
+            f"got {list(values.shape)}; step through a chunk [T, {ACTION_WIDTH}] one row at a time"
         )
     if not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values)).tolist()
-        raise FlaError(
-            f"aloha_sim: action is not finite at dimensions {bad}: {values[bad].tolist()}; "
-            "a policy that predicts NaN was trained on damaged data or has diverged"
+        raise ObservationError(
+            f"aloha_sim: the action is not finite at dimensions {bad}: {values[bad].tolist()}; a policy that predicts "
+            "such values has diverged, or was trained with statistics that contain them"
         )
     return values
 
@@ -131,8 +142,8 @@ def _simulator(task_name: str) -> tuple[str, Any]:
         raise ConfigError(
             f'the benchmark aloha_sim needs {error.name}, which is not installed: pip install "fla-sdk[sim]"'
         ) from error
-    task = sim.InsertionTask(random=0) if task_name == "insertion" else sim.TransferCubeTask(random=0)
-    # dm_control asks for an observation in every step; gym-aloha's answer costs three pictures.
+    task: Any = sim.InsertionTask(random=0) if task_name == "insertion" else sim.TransferCubeTask(random=0)
+    # dm_control asks for an observation after every step, and gym-aloha's answer costs three pictures.
     task.get_observation = lambda physics: {}
     physics = mujoco.Physics.from_xml_path(str(constants.ASSETS_DIR / f"bimanual_viperx_{task_name}.xml"))
     return backend, control.Environment(physics, task, control_timestep=constants.DT)
@@ -143,7 +154,7 @@ def _place_objects(task_name: str, seed: int) -> None:
     from gym_aloha import utils
     from gym_aloha.tasks import sim
 
-    if task_name == "insertion":
-        sim.BOX_POSE[0] = np.concatenate(utils.sample_insertion_pose(seed))
-    else:
-        sim.BOX_POSE[0] = utils.sample_box_pose(seed)
+    placed: list[Any] = sim.BOX_POSE
+    placed[0] = (
+        np.concatenate(utils.sample_insertion_pose(seed)) if task_name == "insertion" else utils.sample_box_pose(seed)
+    )

@@ -20,9 +20,7 @@ _APART, _JOINED = 0.12, 0.035
 class InsertionPlan:
     """The hands' way through one insertion, in steps of 20 ms; `rng` varies its pace, height, angle and place."""
 
-    def __init__(
-        self, physics: Any, left: ArmKinematics, right: ArmKinematics, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, physics: Any, left: ArmKinematics, right: ArmKinematics, rng: np.random.Generator) -> None:
         pace = rng.uniform(0.94, 1.08)
         peg, socket = (physics.data.ptr.body(name) for name in ("peg", "socket"))
         self._meeting = _MEETING_POINT + rng.uniform(-0.015, 0.015, 3)
@@ -39,8 +37,7 @@ class InsertionPlan:
             around, holding = hold(grip, OPEN), hold(grip, CLOSED)
             lifted = hold(self._meeting + outwards * 0.2 * _ALONG_X, CLOSED)
             return Track(
-                Waypoint(time, pose)
-                for time, pose in zip(times, (start, above, around, holding, lifted), strict=True)
+                Waypoint(time, pose) for time, pose in zip(times, (start, above, around, holding, lifted), strict=True)
             )
 
         # Gripped 2 cm behind the centre, so that the hands keep clear of each other.

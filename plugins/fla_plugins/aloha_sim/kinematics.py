@@ -28,25 +28,21 @@ class ArmKinematics:
         """Starts at the arm's pose in `physics` (dm_control), whose state is never touched."""
         import mujoco
 
-        self._mujoco = mujoco
+        self._mujoco: Any = mujoco
         self._model = physics.model.ptr
-        self._data = mujoco.MjData(self._model)
+        self._data = self._mujoco.MjData(self._model)
         self._data.qpos[:] = physics.data.qpos
         self._joints = np.arange(ARM_QPOS[side], ARM_QPOS[side] + ARM_JOINTS)
         self._low, self._high = self._model.jnt_range[self._joints].T
         self._base = self._data.body(f"vx300s_{side}")
         self._gripper = self._data.body(f"vx300s_{side}/gripper_link")
-        mujoco.mj_kinematics(self._model, self._data)
-        fingers = [
-            self._data.geom(f"vx300s_{side}/10_{finger}_gripper_finger").xpos for finger in ("left", "right")
-        ]
+        self._mujoco.mj_kinematics(self._model, self._data)
+        fingers = [self._data.geom(f"vx300s_{side}/10_{finger}_gripper_finger").xpos for finger in ("left", "right")]
         self._tool = self._rotation().T @ (np.mean(fingers, axis=0) - self._gripper.xpos)
         self.start_position: NDArray[np.float64] = np.mean(fingers, axis=0)
         self.start_rotation: NDArray[np.float64] = self._rotation().copy()
 
-    def facing(
-        self, position: NDArray[np.float64], *, pitch: float, roll: float = 0.0
-    ) -> NDArray[np.float64]:
+    def facing(self, position: NDArray[np.float64], *, pitch: float, roll: float = 0.0) -> NDArray[np.float64]:
         """Rotation `[3, 3]` of a hand at `position` that points away from the arm's base.
 
         The hand is tipped down by `pitch` and turned about its own axis by `roll` (rad). Such poses need no turn of
@@ -103,9 +99,7 @@ def rotation_matrix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def rotation_vector(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Matrix `[3, 3]` to rotation vector `[3]`, of an angle below pi (half turns are not told apart)."""
-    twice_sine = np.array(
-        [matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]
-    )
+    twice_sine = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]])
     sine, cosine = np.linalg.norm(twice_sine) / 2, (np.trace(matrix) - 1) / 2
     if sine < 1e-12:
         return np.zeros(3)

@@ -71,12 +71,12 @@ class Demonstrator:
         self._plan = plan
         self._step = 0
 
-    def __call__(self) -> NDArray[np.float64]:
-        """The next action `[14]`; see `AlohaSim`."""
+    def __call__(self) -> NDArray[np.float32]:
+        """The next action `[14]`, as `AlohaSim` takes it."""
         poses = self._plan(self._step)
         self._step += 1
         commands = [
             np.append(arm.solve(pose.position, pose.rotation), pose.gripper)
             for arm, pose in zip(self._arms, poses, strict=True)
         ]
-        return np.concatenate(commands)
+        return np.concatenate(commands).astype(np.float32)

@@ -27,9 +27,7 @@ def make(
     """
     if embodiment_name not in EMBODIMENTS:
         raise UnknownNameError("embodiment of benchmark aloha_sim", embodiment_name, EMBODIMENTS)
-    return AlohaSim(
-        task, camera_height=camera_height, camera_width=camera_width, fast_rendering=fast_rendering
-    )
+    return AlohaSim(task, camera_height=camera_height, camera_width=camera_width, fast_rendering=fast_rendering)
 
 
 def expert(environment: Environment, seed: int) -> Expert:
@@ -50,11 +48,11 @@ def expert(environment: Environment, seed: int) -> Expert:
 def fla_benchmarks() -> Iterator[Benchmark]:
     yield Benchmark(
         name="aloha_sim",
-        description="Bimanual ALOHA in MuJoCo: hand over a cube (task=transfer_cube) or join peg and socket (insertion)",
+        description="bimanual ALOHA in MuJoCo: hand over a cube (task=transfer_cube), join peg and socket (insertion)",
         embodiments=EMBODIMENTS,
         make=make,
-        # ACT's own evaluation gives both tasks 8 s at 50 Hz. gym-aloha registers them with 300, which a policy
-        # slower than a scripted expert does not reach.
+        # 8 s. The experts need up to 6 s of it, and gym-aloha's own limit of 300 leaves a slower policy no time to
+        # try a second grasp.
         max_steps=400,
         expert=expert,
         replan=25,
