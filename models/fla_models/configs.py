@@ -38,9 +38,6 @@ class SiglipConfig:
     """Initial projection into the language model. `zeros` is PaliGemma's, for a tower whose weights are loaded;
     from scratch it makes all image tokens zero, where RMSNorm multiplies gradients by a thousand: use `lecun`."""
 
-    remat: bool = True
-    """Recompute activations in the backward pass: less memory, more time."""
-
 
 @attrs.frozen(kw_only=True)
 class GemmaConfig:
@@ -91,7 +88,10 @@ class Pi0Config:
     rounds to 0.10009765625."""
 
     remat: bool = True
-    """Recompute activations of the transformer's layers in the backward pass."""
+    """Recompute the activations of each layer in the backward pass: less memory, more time."""
+
+    unroll: bool = False
+    """Compile every layer by itself instead of one for all: slower to compile, faster to run where layers are small."""
 
     def __attrs_post_init__(self) -> None:
         for field in ("depth", "heads", "kv_heads", "head_dim"):
@@ -152,7 +152,7 @@ def variants(*, pi05: bool) -> dict[str, Pi0Config]:
     )
     tiny = Pi0Config(
         pi05=pi05,
-        vision=SiglipConfig(width=96, depth=2, mlp_dim=192, heads=4, patch=8, head_init="lecun", remat=False),
+        vision=SiglipConfig(width=96, depth=2, mlp_dim=192, heads=4, patch=8, head_init="lecun"),
         language=GemmaConfig(width=96, depth=3, mlp_dim=256, heads=4, kv_heads=1, head_dim=24),
         expert=GemmaConfig(width=96, depth=3, mlp_dim=256, heads=4, kv_heads=1, head_dim=24),
         vocab_size=1024,
@@ -163,6 +163,7 @@ def variants(*, pi05: bool) -> dict[str, Pi0Config]:
         dtype="float32",
         tokenizer="words",
         remat=False,
+        unroll=True,
     )
     return {
         "base": base,

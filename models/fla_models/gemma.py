@@ -16,7 +16,7 @@ from flax.nnx import initializers
 
 from fla_models.configs import GemmaConfig
 from fla_models.lora import Einsum, FeedForward
-from fla_models.stack import scan, stack
+from fla_models.stack import Schedule, scan, stack
 
 Streams = tuple[jax.Array | None, ...]
 """One `[B, T, D]` per expert; None for an expert that takes no part in this pass."""
@@ -36,8 +36,9 @@ def of_expert(name: str, expert: int) -> str:
 class RMSNorm(nnx.Module):
     """RMS norm; adaptive where it is built with a condition.
 
-    Statistics and product are float32, the result has the input's dtype. The adaptive norm (after DiT, arXiv:2212.09748)
-    takes scale, shift and a gate for the residual from a linear map of the condition, zero at the start.
+    Statistics and product are float32, the result has the input's dtype. The adaptive norm (after DiT,
+    arXiv:2212.09748) takes scale, shift and a gate for the residual from a linear map of the condition, zero at the
+    start.
     """
 
     def __init__(self, width: int, *, condition: int | None, rngs: nnx.Rngs) -> None:
@@ -209,7 +210,7 @@ class Gemma(nnx.Module):
         vocab_size: int,
         conditions: Sequence[int | None],
         dtype: jnp.dtype,
-        remat: bool,
+        schedule: Schedule,
         rngs: nnx.Rngs,
     ) -> None:
         """`conditions` gives per expert the width of its norms' condition, None for plain norms."""
@@ -221,7 +222,7 @@ class Gemma(nnx.Module):
             setattr(self, of_expert("final_norm", i), RMSNorm(c.width, condition=condition, rngs=rngs))
         self.head_dim = configs[0].head_dim
         self.dtype = dtype
-        self.remat = remat
+        self.schedule = schedule
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """int `[B, L]` to `[B, L, D]` in the activation dtype."""
@@ -249,7 +250,7 @@ class Gemma(nnx.Module):
         def step(layer: Layer, xs: Streams, cache: Cache | None) -> tuple[Streams, Cache]:
             return layer(xs, rotation=rotation, mask=mask, conditions=conditions, cache=cache)
 
-        xs, cache = scan(self.layers, xs, step=step, extras=cache, remat=self.remat)
+        xs, cache = scan(self.layers, xs, step=step, extras=cache, schedule=self.schedule)
         outs = tuple(
             None if x is None else getattr(self, of_expert("final_norm", i))(x, condition=condition)[0]
             for i, (x, condition) in enumerate(zip(xs, conditions, strict=True))

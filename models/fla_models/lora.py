@@ -79,7 +79,8 @@ class FeedForward(nnx.Module):
         gate_up, down = self.gating_einsum[...].astype(dtype), self.linear[...].astype(dtype)
         if self.lora is None:
             return (nnx.gelu(x @ gate_up[0], approximate=True) * (x @ gate_up[1])) @ down
-        gate_up_a, gate_up_b = self.gating_einsum_lora_a[...].astype(dtype), self.gating_einsum_lora_b[...].astype(dtype)
+        gate_up_a = self.gating_einsum_lora_a[...].astype(dtype)
+        gate_up_b = self.gating_einsum_lora_b[...].astype(dtype)
         down_a, down_b = self.linear_lora_a[...].astype(dtype), self.linear_lora_b[...].astype(dtype)
         gate = x @ gate_up[0] + (x @ gate_up_a[0]) @ gate_up_b[0]
         up = x @ gate_up[1] + (x @ gate_up_a[1]) @ gate_up_b[1]

@@ -12,6 +12,7 @@ from fla_models.configs import Pi0Config
 from fla_models.gemma import Cache, Gemma
 from fla_models.sequence import Segment, block_mask, join, positions
 from fla_models.siglip import Siglip
+from fla_models.stack import Schedule
 from fla_sdk.errors import ConfigError, ObservationError, nearest
 from fla_sdk.model import Batch, ModelInput
 
@@ -21,15 +22,21 @@ class PaliGemma(nnx.Module):
 
     def __init__(self, config: Pi0Config, *, rngs: nnx.Rngs) -> None:
         dtype = jnp.dtype(config.dtype)
+        schedule = Schedule(remat=config.remat, unroll=config.unroll)
         self.img = Siglip(
-            config.vision, tokens=config.image_tokens, out_width=config.language.width, dtype=dtype, rngs=rngs
+            config.vision,
+            tokens=config.image_tokens,
+            out_width=config.language.width,
+            dtype=dtype,
+            schedule=schedule,
+            rngs=rngs,
         )
         self.llm = Gemma(
             (config.language, config.expert),
             vocab_size=config.vocab_size,
             conditions=(None, config.expert.width if config.pi05 else None),
             dtype=dtype,
-            remat=config.remat,
+            schedule=schedule,
             rngs=rngs,
         )
 

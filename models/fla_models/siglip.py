@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fla_models.configs import SiglipConfig
-from fla_models.stack import scan, stack
+from fla_models.stack import Schedule, scan, stack
 
 _XAVIER = nnx.initializers.xavier_uniform()
 
@@ -83,13 +83,13 @@ class EncoderBlock(nnx.Module):
 class Encoder(nnx.Module):
     """The stacked blocks and the norm after them."""
 
-    def __init__(self, config: SiglipConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: SiglipConfig, *, dtype: jnp.dtype, schedule: Schedule, rngs: nnx.Rngs) -> None:
         self.encoderblock = stack(lambda r: EncoderBlock(config, dtype=dtype, rngs=r), depth=config.depth, rngs=rngs)
         self.encoder_norm = nnx.LayerNorm(config.width, epsilon=1e-6, dtype=dtype, rngs=rngs)
-        self.remat = config.remat
+        self.schedule = schedule
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, _ = scan(self.encoderblock, x, step=lambda block, x, _: (block(x), None), remat=self.remat)
+        x, _ = scan(self.encoderblock, x, step=lambda block, x, _: (block(x), None), schedule=self.schedule)
         return self.encoder_norm(x)
 
 
@@ -97,13 +97,20 @@ class Siglip(nnx.Module):
     """The vision tower with its projection into the language model."""
 
     def __init__(
-        self, config: SiglipConfig, *, tokens: int, out_width: int, dtype: jnp.dtype, rngs: nnx.Rngs
+        self,
+        config: SiglipConfig,
+        *,
+        tokens: int,
+        out_width: int,
+        dtype: jnp.dtype,
+        schedule: Schedule,
+        rngs: nnx.Rngs,
     ) -> None:
         """`tokens` is the number of patches per image; `out_width` the width of the language model."""
         self.embedding = PatchEmbedding(patch=config.patch, width=config.width, rngs=rngs)
         position_init = nnx.initializers.normal(config.width**-0.5)
         self.pos_embedding = nnx.Param(position_init(rngs.params(), (1, tokens, config.width)))
-        self.Transformer = Encoder(config, dtype=dtype, rngs=rngs)
+        self.Transformer = Encoder(config, dtype=dtype, schedule=schedule, rngs=rngs)
         head_init = nnx.initializers.zeros if config.head_init == "zeros" else nnx.initializers.lecun_normal()
         self.head = nnx.Linear(config.width, out_width, dtype=dtype, kernel_init=head_init, rngs=rngs)
         self.dtype = dtype

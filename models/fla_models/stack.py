@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import attrs
 import jax
 from flax import nnx
 
@@ -15,13 +16,28 @@ def stack(build: Callable[[nnx.Rngs], M], *, depth: int, rngs: nnx.Rngs) -> M:
     return nnx.vmap(lambda key: build(nnx.Rngs(key)))(keys)
 
 
+@attrs.frozen(kw_only=True)
+class Schedule:
+    """How a stack of layers is compiled."""
+
+    remat: bool = False
+    """Recompute a layer's activations in the backward pass."""
+
+    unroll: bool = False
+    """Compile every layer by itself, instead of one layer whatever the depth."""
+
+
 def scan(
-    layers: M, carry: Any, *, step: Callable[[M, Any, Any], tuple[Any, Any]], extras: Any = None, remat: bool = False
+    layers: M,
+    carry: Any,
+    *,
+    step: Callable[[M, Any, Any], tuple[Any, Any]],
+    schedule: Schedule,
+    extras: Any = None,
 ) -> tuple[Any, Any]:
     """Run `step(layer, carry, extra) -> carry, output` through the stacked `layers`.
 
-    `extras` is a pytree with a leading layer axis, or None; the outputs come back stacked the same way. One layer is
-    compiled whatever the depth. `remat` recomputes a layer's activations in the backward pass.
+    `extras` is a pytree with a leading layer axis, or None; the outputs come back stacked the same way.
     """
     graph, parameters = nnx.split(layers)
 
@@ -29,7 +45,7 @@ def scan(
         parameters, extra = scanned
         return step(nnx.merge(graph, parameters), carry, extra)
 
-    if remat:
+    if schedule.remat:
         # Inside a scan XLA cannot merge the recomputation with the original, so the costly CSE barriers are not needed.
         body = jax.checkpoint(body, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
-    return jax.lax.scan(body, carry, (parameters, extras))
+    return jax.lax.scan(body, carry, (parameters, extras), unroll=schedule.unroll)

@@ -29,7 +29,8 @@ class WordTokenizer:
         self._first_word = UNK + 1 + _LAST_INTEGER - _FIRST_INTEGER + 1
         if vocab_size <= self._first_word:
             raise ConfigError(
-                f"the word tokenizer needs a vocab_size above {self._first_word} (specials and integers), got {vocab_size}"
+                f"the word tokenizer needs a vocab_size above {self._first_word} for its specials and integers, "
+                f"not {vocab_size}"
             )
         self.vocab_size = vocab_size
 

@@ -3,6 +3,7 @@
 import json
 import re
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -94,7 +95,7 @@ def _batch(z: dict[str, Any]) -> Batch:
 def _intermediates(model: Pi0, batch: Batch, z: dict[str, Any], rng: jax.Array) -> dict[str, jax.Array]:
     """Everything the golden files hold, under their names."""
     inputs, noise, time = batch.inputs, z["noise"], z["time"]
-    pixels = jnp.stack([model._pixels(inputs, slot) for slot in SLOTS], axis=1)  # noqa: SLF001
+    pixels = jnp.stack([model._pixels(inputs, slot) for slot in SLOTS], axis=1)
     images = model.embed_images(pixels)
     noisy, target = flow.interpolate(batch.actions, noise=noise, time=time)
     prefix = model.embed_prefix(inputs)
@@ -134,6 +135,12 @@ def _intermediates(model: Pi0, batch: Batch, z: dict[str, Any], rng: jax.Array) 
     return found if condition is None else found | {"adarms_cond": condition}
 
 
+def _run(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Compile without LLVM's optimisations, which cost more than they save for one run, and call."""
+    options = {"xla_backend_optimization_level": 0}
+    return jax.jit(function).lower(*arguments).compile(compiler_options=options)(*arguments)
+
+
 @pytest.fixture(scope="session")
 def flow_case(request: pytest.FixtureRequest, golden: Any) -> Case:
     name = request.param
@@ -149,14 +156,14 @@ def flow_case(request: pytest.FixtureRequest, golden: Any) -> Case:
     parameters.assign(abstract, {path: jnp.asarray(value) for path, value in filled.items()})
     graph, state = nnx.split(abstract)
 
-    got = jax.jit(lambda state, batch, z: _intermediates(nnx.merge(graph, state), batch, z, rng))(state, batch, z)
+    got = _run(lambda state, batch: _intermediates(nnx.merge(graph, state), batch, z, rng), state, batch)
     mean_loss, gradients = float("nan"), {}
     if "grad/paths" in want:
 
         def mean_of_loss(state: Any, batch: Batch) -> jax.Array:
             return nnx.merge(graph, state).loss(rng, batch).mean()
 
-        mean, grads = jax.jit(jax.value_and_grad(mean_of_loss))(state, batch)
+        mean, grads = _run(jax.value_and_grad(mean_of_loss), state, batch)
         mean_loss = float(mean)
         gradients = {
             path: np.asarray(leaf) for path, leaf in parameters.flatten(nnx.merge(graph, grads)).items()

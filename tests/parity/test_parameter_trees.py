@@ -1,0 +1,95 @@
+"""Parameter trees of full size, what LoRA freezes in them, and the rule that fills small models, against the reference."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from fla_models import parameters
+from fla_models.configs import GemmaConfig, LoraConfig, Pi0Config, SiglipConfig, variants
+from fla_models.pi0 import Pi0
+
+Tree = dict[str, tuple[list[int], str]]
+PUBLISHED = {
+    "pi0": variants(pi05=False)["base"],
+    "pi05": variants(pi05=True)["base"],
+    "pi0_lora": variants(pi05=False)["base_lora"],
+    "pi05_lora": variants(pi05=True)["base_lora"],
+}
+
+
+def _expert(tree: Tree, suffix: str) -> GemmaConfig:
+    layers = "PaliGemma/llm/layers"
+    depth, heads, width, head_dim = tree[f"{layers}/attn/q_einsum{suffix}/w"][0]
+    adapters = [tree.get(f"{layers}/{name}") for name in (f"attn/q_einsum{suffix}/lora_a", f"mlp{suffix}/linear_lora_a")]
+    attention, mlp = (None if a is None else LoraConfig(rank=a[0][-1]) for a in adapters)
+    return GemmaConfig(
+        width=width,
+        depth=depth,
+        mlp_dim=tree[f"{layers}/mlp{suffix}/linear"][0][1],
+        heads=heads,
+        kv_heads=tree[f"{layers}/attn/kv_einsum{suffix}/w"][0][2],
+        head_dim=head_dim,
+        lora_attention=attention,
+        lora_mlp=mlp,
+    )
+
+
+def _config(tree: Tree) -> Pi0Config:
+    """The config of a tree that is none of the published ones, from some of its shapes."""
+    block = "PaliGemma/img/Transformer/encoderblock"
+    depth, width, heads, _ = tree[f"{block}/MultiHeadDotProductAttention_0/query/kernel"][0]
+    return Pi0Config(
+        pi05="state_proj/kernel" not in tree,
+        vision=SiglipConfig(
+            width=width,
+            depth=depth,
+            mlp_dim=tree[f"{block}/MlpBlock_0/Dense_0/kernel"][0][2],
+            heads=heads,
+            patch=tree["PaliGemma/img/embedding/kernel"][0][0],
+        ),
+        language=_expert(tree, ""),
+        expert=_expert(tree, "_1"),
+        vocab_size=tree["PaliGemma/llm/embedder/input_embedding"][0][0],
+        action_dim=tree["action_in_proj/kernel"][0][0],
+    )
+
+
+def _abstract(config: Pi0Config) -> dict[str, Any]:
+    return parameters.flatten(nnx.eval_shape(lambda: Pi0(config, rngs=nnx.Rngs(0))))
+
+
+@pytest.fixture(scope="module")
+def flow_trees(golden: Any) -> dict[str, Tree]:
+    trees = golden.json("param_trees")["trees"]
+    return {name: tree for name, tree in trees.items() if "action_in_proj/kernel" in tree}
+
+
+def test_full_size_trees_and_frozen_paths(golden: Any, flow_trees: dict[str, Tree]) -> None:
+    counts, frozen_paths = golden.json("param_trees")["num_params"], golden.json("frozen_paths")
+    assert flow_trees
+    for name, tree in flow_trees.items():
+        config = PUBLISHED.get(name) or _config(tree)
+        leaves = _abstract(config)
+        assert {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves.items()} == tree, name
+        assert sum(leaf.size for leaf in leaves.values()) == counts[name], name
+        frozen = [path for path in leaves if parameters.group(path) in parameters.frozen_by_lora(config)]
+        assert sorted(frozen) == sorted(frozen_paths[name]), name
+
+
+def test_every_published_parameter_has_a_group(flow_trees: dict[str, Tree]) -> None:
+    found = {parameters.group(path) for tree in flow_trees.values() for path in tree}
+    assert found == set(parameters.GROUPS)
+
+
+def test_fill_rule(golden: Any) -> None:
+    """What the model tests put into the parameters is what the reference run had there."""
+    models = golden.json("fill_check")["models"]
+    assert models
+    for leaves in models.values():
+        for path, leaf in leaves.items():
+            value = golden.fill(path, tuple(leaf["shape"]))
+            first = value.ravel()[:4]
+            np.testing.assert_array_equal(first, np.asarray(leaf["first4"], np.float32)[: first.size], err_msg=path)
+            assert value.sum(dtype=np.float64) == pytest.approx(leaf["sum64"], rel=1e-9, abs=1e-9), path
