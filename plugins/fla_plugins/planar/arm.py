@@ -112,7 +112,7 @@ class Arm:
     def _extent(self, bend: Floats) -> NDArray[np.float64]:
         """How far the tip is from the base at that common bend, in metres."""
         angles = np.asarray(bend)[..., None] * np.cumsum([0.0, *self.bends])
-        return np.abs(np.exp(1j * angles) @ np.asarray(self.links))
+        return np.hypot(np.cos(angles) @ np.asarray(self.links), np.sin(angles) @ np.asarray(self.links))
 
 
 ARMS = {

@@ -80,7 +80,7 @@ class Canvas:
             _span(min(ax, bx) - pad, max(ax, bx) + pad, size),
         )
 
-    def _blend(self, rows: slice, columns: slice, inside: NDArray[np.float32], colour: Colour, opacity: float) -> None:
+    def _blend(self, rows: slice, columns: slice, inside: NDArray[np.floating], colour: Colour, opacity: float) -> None:
         """Mix `colour` into pixels by how far, in metres, they lie `inside` the shape; half covered on its edge."""
         cover = np.clip(inside * self.size + 0.5, 0.0, 1.0)[..., None] * np.float32(opacity)
         patch = self.pixels[rows, columns]
