@@ -54,7 +54,7 @@ def read_columns(path: Path, file: Any, names: Iterable[str], *, row_group: int 
 def to_numpy(path: Path, column: Any, name: str, feature: Feature) -> NDArray[Any]:
     """A column as `[N, *shape]` of the declared dtype. Reads plain, list, fixed-size list and HF array columns."""
     parts = [_flat(chunk) for chunk in column.chunks]
-    if any(part.null_count for part in parts):
+    if column.null_count or any(part.null_count for part in parts):
         raise DataError(f"{path}: column {name!r} has empty cells, which cannot be trained on; remove those rows")
     if feature.dtype == "string":
         values = [part.to_numpy(zero_copy_only=False).astype(object) for part in parts]

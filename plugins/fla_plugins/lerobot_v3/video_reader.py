@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -38,7 +39,7 @@ def read_index(path: Path) -> FrameIndex:
                 for packet in container.demux(container.streams.video[0])
                 if packet.pts is not None and not packet.is_discard
             ]
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             raise _damaged(path, error) from error
     pts = np.array([stamp for stamp, _ in packets], np.int64)
     keys = np.array([stamp for stamp, is_key in packets if is_key], np.int64)
@@ -129,8 +130,8 @@ class _Decoder:
             if found is None:
                 raise DataError(f"{self.path}: frame {frame} cannot be decoded; encode the video again")
             self._next = frame + 1
-            return found.to_ndarray(format="rgb24")
-        except av.FFmpegError as error:
+            return found.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+        except FFmpegError as error:
             raise _damaged(self.path, error) from error
 
     def _seek(self, frame: int) -> None:
@@ -154,13 +155,13 @@ def _open(path: Path) -> Any:
         container = av.open(str(path))
     except FileNotFoundError as error:
         raise DataError(f"missing file {path}; the dataset is incomplete: copy or download it again") from error
-    except (av.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
         raise _damaged(path, error) from error
     if not container.streams.video:
         container.close()
-        raise DataError(f"{path} holds no video stream; copy the dataset again")
+        raise _damaged(path, "it holds no video")
     return container
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: Path, error: Exception | str) -> DataError:
     return DataError(f"{path} is damaged or cut short: {error}; copy or download it again")

@@ -18,12 +18,20 @@ CODECS = {
 }
 
 
-def choose_codec() -> str:
-    """The first of `CODECS` that this PyAV can encode with."""
+SMALLEST = {"libsvtav1": 64, "libx264": 2}
+"""Pixels per side. SVT-AV1 3.0 ends the whole process with a division by zero at 16x16."""
+
+
+def choose_codec(height: int, width: int) -> str:
+    """The first of `CODECS` that this PyAV has and that can encode frames of this size. Raises `DataError`."""
+    if height % 2 or width % 2:
+        raise DataError(
+            f"images are {height}x{width}, but video needs even sizes; resize them or record with video=False"
+        )
     for codec in CODECS:
-        if codec in av.codecs_available:
+        if codec in av.codecs_available and min(height, width) >= SMALLEST[codec]:
             return codec
-    raise DataError(f"this PyAV encodes neither of {', '.join(CODECS)}; install the `av` wheel, or record images")
+    raise DataError(f"this PyAV has neither {' nor '.join(CODECS)}; install the `av` wheel, or use video=False")
 
 
 class VideoEncoder:

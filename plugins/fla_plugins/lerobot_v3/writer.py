@@ -71,7 +71,8 @@ class LeRobotWriter:
         self._fps: float = int(fps) if fps == int(fps) else fps
         self._state_names, self._action_names = tuple(state_names), tuple(action_names)
         self._sizes: dict[str, tuple[int, int] | None] = dict.fromkeys(cameras)
-        self._codec = choose_codec() if video and cameras else None
+        self._video = video and bool(cameras)
+        self._codecs: dict[str, str] = {}
         self._features: dict[str, Any] = {}
         self._tasks: dict[str, int] = {}
         self._episodes = self._rows = self._rows_in_stats = 0
@@ -99,7 +100,7 @@ class LeRobotWriter:
             self._learn_features(moment)
         for camera, image in moment.images.items():
             self._episode_colors[camera].add(image)
-            if self._codec is None:
+            if not self._video:
                 self._encoded[camera].append(encode_png(image))
             else:
                 self._encoder(camera).add(image)
@@ -160,19 +161,16 @@ class LeRobotWriter:
         self._episode_colors = {camera: ColorCounts() for camera in self._sizes}
 
     def _learn_features(self, moment: Moment) -> None:
-        for camera, image in moment.images.items():
-            height, width = image.shape[:2]
-            if self._codec is not None and (height % 2 or width % 2):
-                raise DataError(
-                    f"images of camera {camera!r} are {height}x{width}, but video needs even sizes;"
-                    " resize them or record with video=False"
-                )
+        sizes = {camera: (image.shape[0], image.shape[1]) for camera, image in moment.images.items()}
+        codecs = {camera: choose_codec(*size) for camera, size in sizes.items()} if self._video else {}
         cameras: dict[str, Any] = {}
-        for camera, image in moment.images.items():
-            height, width = self._sizes[camera] = image.shape[:2]
-            size = {"height": height, "width": width}
-            details = None if self._codec is None else video_details(fps=self._fps, codec=self._codec, **size)
-            cameras[_key(camera)] = schema.camera("video" if self._codec else "image", height, width, details)
+        for camera, (height, width) in sizes.items():
+            details = (
+                video_details(fps=self._fps, height=height, width=width, codec=codecs[camera]) if self._video else None
+            )
+            cameras[_key(camera)] = schema.camera("video" if self._video else "image", height, width, details)
+        self._sizes.update(sizes)
+        self._codecs = codecs
         self._features = {
             "observation.state": schema.vector(self._state_names),
             "action": schema.vector(self._action_names),
@@ -184,13 +182,13 @@ class LeRobotWriter:
     def _encoder(self, camera: str) -> VideoEncoder:
         if camera not in self._encoders:
             size = self._sizes[camera]
-            assert size is not None and self._codec is not None  # learned from the first frame
+            assert size is not None  # learned from the first frame
             self._encoders[camera] = VideoEncoder(
                 unfinished(self._file(VIDEO_TEMPLATE, self._episodes, video_key=_key(camera))),
                 fps=self._fps,
                 height=size[0],
                 width=size[1],
-                codec=self._codec,
+                codec=self._codecs[camera],
             )
         return self._encoders[camera]
 
@@ -199,7 +197,7 @@ class LeRobotWriter:
     def _commit(self) -> None:
         length = len(self._moments)
         for camera in self._sizes:
-            frames = len(self._encoded[camera]) if self._codec is None else self._encoders[camera].frames
+            frames = self._encoders[camera].frames if self._video else len(self._encoded[camera])
             if frames != length:
                 raise DataError(
                     f"episode {self._episodes} of {self._path}: camera {camera!r} has {frames} frames for {length}"
@@ -292,7 +290,7 @@ class LeRobotWriter:
             "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200,
             "data_path": DATA_TEMPLATE,
-            "video_path": VIDEO_TEMPLATE if self._codec else None,
+            "video_path": VIDEO_TEMPLATE if self._video else None,
             "robot_type": self._robot,
             "splits": {"train": f"0:{episodes}"},
         }

@@ -12,9 +12,9 @@ from fla_plugins.lerobot_v3.writer import LeRobotWriter
 STATE, ACTION, CAMERAS = ("shoulder", "elbow", "gripper"), ("shoulder", "elbow"), ("front", "wrist")
 
 
-def moment(episode: int, frame: int) -> tuple[dict[str, Any], np.ndarray]:
+def moment(episode: int, frame: int, size: tuple[int, int] = (64, 96)) -> tuple[dict[str, Any], np.ndarray]:
     """Observation and action of one moment; images are smooth, so that video codecs keep them nearly."""
-    y, x = np.indices((32, 48))
+    y, x = np.indices(size)
     images = {
         f"images/{camera}": np.stack(
             [(3 * x + 20 * episode + 40 * i) % 256, (5 * y + 6 * frame) % 256, np.full_like(x, 10 * frame % 256)], -1

@@ -1,0 +1,177 @@
+"""The `lerobot` library as the oracle: it must read our recordings, and we must read its recordings, bit for bit."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from fla_plugins.lerobot_v3.reader import LeRobotDataset
+from fla_plugins.lerobot_v3.writer import LeRobotWriter
+
+pytestmark = pytest.mark.slow  # importing lerobot alone takes 10 s
+
+FPS, CAMERAS, NAMES = 20, ("front", "wrist"), ("shoulder", "elbow", "gripper")
+LENGTHS = (9, 4, 12, 1, 7, 6)
+FUTURE, PAST = range(6), range(-2, 1)
+DELTAS = {"action": [i / FPS for i in FUTURE], "observation.state": [i / FPS for i in PAST]}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """`lerobot.datasets.LeRobotDataset`, offline, with caches of its own."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in {"HF_HOME": "home", "HF_DATASETS_CACHE": "arrow", "HF_LEROBOT_HOME": "lerobot"}.items():
+            patch.setenv(name, str(cache / folder))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield pytest.importorskip("lerobot.datasets", reason="needs the extra `lerobot`").LeRobotDataset
+
+
+def moments(size: tuple[int, int] = (64, 96)):
+    """Per episode, rows of random states and noisy images; two tasks in the third episode."""
+    rng = np.random.default_rng(0)
+    for episode, length in enumerate(LENGTHS):
+        yield [
+            {
+                "state": rng.normal(size=3).astype(np.float32),
+                "action": rng.normal(size=2).astype(np.float32),
+                "reward": np.float32([frame]),
+                "grid": rng.normal(size=(2, 3)).astype(np.float32),
+                "done": np.array([frame == length - 1]),
+                "task": f"task {episode % 3}" if (episode, frame) != (2, 5) else "another task",
+                **{f"images/{camera}": rng.integers(0, 256, (*size, 3), np.uint8) for camera in CAMERAS},
+            }
+            for frame in range(length)
+        ]
+
+
+def check_against(library: Any, path: Path) -> None:
+    """Every row as the library gives it and as we give it."""
+    theirs = library("local/set", root=path, video_backend="pyav", delta_timestamps=DELTAS)
+    ours = LeRobotDataset(path)
+    assert len(ours) == len(theirs) and ours.fps == theirs.meta.fps
+    assert len(ours.episode_bounds) == theirs.meta.total_episodes
+    for episode, (start, end) in enumerate(ours.episode_bounds):
+        for row in range(start, end):
+            item = theirs[row]
+            assert ours.task(row) == item["task"]
+            assert ours.column("episode_index")[row] == episode == item["episode_index"].item()
+            for name, steps in (("action", FUTURE), ("observation.state", PAST)):
+                wanted = np.array([row + step for step in steps])
+                window = ours.column(name)[np.clip(wanted, start, end - 1)]
+                np.testing.assert_array_equal(window, item[name].numpy())
+                np.testing.assert_array_equal((wanted < start) | (wanted >= end), item[f"{name}_is_pad"].numpy())
+            for name, feature in ours.features.items():
+                if feature.is_camera:
+                    image = ours.frame(name, row).astype(np.float32) / np.float32(255)
+                    np.testing.assert_array_equal(image.transpose(2, 0, 1), item[name].numpy())
+                elif name not in DELTAS:
+                    np.testing.assert_array_equal(ours.column(name)[row].squeeze(), item[name].numpy())
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_we_read_what_the_library_records(library, tmp_path, kind):
+    path = tmp_path / "set"
+    cameras = {f"observation.images.{camera}": {"dtype": kind, "shape": (64, 96, 3)} for camera in CAMERAS}
+    features = {
+        "observation.state": {"dtype": "float32", "shape": (3,), "names": list(NAMES)},
+        "action": {"dtype": "float32", "shape": (2,), "names": list(NAMES[:2])},
+        "reward": {"dtype": "float32", "shape": (1,), "names": None},
+        "grid": {"dtype": "float32", "shape": (2, 3), "names": None},
+        "done": {"dtype": "bool", "shape": (1,), "names": None},
+        **{name: entry | {"names": ["height", "width", "channels"]} for name, entry in cameras.items()},
+    }
+    recorder = library.create(
+        "local/set",
+        FPS,
+        features,
+        root=path,
+        robot_type="arm",
+        use_videos=kind == "video",
+        video_backend="pyav",
+        data_files_size_in_mb=0.6 if kind == "image" else 0.003,
+        video_files_size_in_mb=0.1,
+    )
+    for episode in moments():
+        if len(episode) == 1:
+            continue  # the library fails to pool the statistics of one-frame episodes
+        for row in episode:
+            frame = {name: row[name] for name in ("action", "reward", "grid", "done", "task")}
+            frame |= {f"observation.images.{camera}": row[f"images/{camera}"] for camera in CAMERAS}
+            recorder.add_frame(frame | {"observation.state": row["state"]})
+        recorder.save_episode()
+    recorder.finalize()
+    data = sorted(path.glob("data/*/*.parquet"))
+    assert 1 < len(data) < len(LENGTHS)  # several files, and several episodes in one of them
+    if kind == "video":
+        assert 1 < len(list(path.glob("videos/*front/*/*.mp4"))) < len(LENGTHS)
+    check_against(library, path)
+    for file in data:  # the converter from v2.1 writes one row group per file instead of one per episode
+        pq.write_table(pq.read_table(file), file, row_group_size=1000)
+    check_against(library, path)
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_the_library_reads_what_we_record(library, tmp_path, kind, caplog):
+    path = tmp_path / "set"
+    with LeRobotWriter(
+        path,
+        robot="arm",
+        fps=FPS,
+        state_names=NAMES,
+        action_names=NAMES[:2],
+        cameras=CAMERAS,
+        video=kind == "video",
+    ) as writer:
+        for episode in moments():
+            for row in episode:
+                writer.add(row, row["action"])
+            writer.save_episode()
+    check_against(library, path)
+    assert not caplog.messages
+    meta = library("local/set", root=path, video_backend="pyav").meta
+    assert meta.robot_type == "arm" and meta.total_tasks == 4
+    assert meta.features["action"]["names"] == ["shoulder", "elbow"]
+    assert set(meta.stats["action"]) == set(["min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99"])
+    assert meta.stats["observation.images.front"]["mean"].shape == (3, 1, 1)
+    assert meta.stats["action"]["q99"].shape == (2,)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from fla_plugins.lerobot_v3.writer import LeRobotWriter
+
+names = {"state_names": ("a", "b"), "action_names": ("a", "b"), "cameras": ("eye",)}
+writer = LeRobotWriter(Path(sys.argv[1]), robot="arm", fps=20, video=sys.argv[2] == "video", **names)
+for episode in range(3):
+    for frame in range(8):
+        image = np.full((64, 64, 3), 30 * frame, np.uint8)
+        observation = {"images/eye": image, "state": np.float32([episode, frame]), "task": f"task {episode}"}
+        writer.add(observation, np.float32([0, 1]))
+    if episode == 2:
+        rename = os.replace
+        def deadly(source, target):
+            if Path(target).name == "info.json":
+                os.kill(os.getpid(), signal.SIGKILL)
+            rename(source, target)
+        os.replace = deadly
+    writer.save_episode()
+"""
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_the_library_reads_a_recording_killed_just_before_its_last_commit(library, tmp_path, kind):
+    """The worst instant: the third episode's data, video, task and table row are there, but it is not counted."""
+    path = tmp_path / "set"
+    command = [sys.executable, "-c", KILLED, str(path), kind]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
+    assert len(list(path.glob("data/*/*.parquet"))) == 3
+    assert len(LeRobotDataset(path)) == 16
+    check_against(library, path)
