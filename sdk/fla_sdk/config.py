@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import attrs
 import cattrs
+from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn
 
 from fla_sdk.errors import ConfigError, nearest
@@ -31,7 +32,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook(float, _strict(float, (int, float)))
     converter.register_structure_hook(str, _strict(str, (str,)))
     converter.register_structure_hook(bool, _strict(bool, (bool,)))
-    converter.register_structure_hook(Path, lambda value, _: Path(_strict(str, (str, Path))(str(value), str)))
+    converter.register_structure_hook(Path, lambda value, _: Path(_strict(str, (str, Path))(value, str)))
     converter.register_unstructure_hook(Path, str)
     converter.register_structure_hook_func(lambda t: t is Any, lambda value, _: value)
 
@@ -98,10 +99,9 @@ def structure(value: Any, cls: type[T], *, where: str = "config") -> T:
 
 def _messages(error: BaseException) -> list[str]:
     """The innermost reasons, each with its place."""
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
+    if isinstance(error, BaseValidationError):
         found: list[str] = []
-        for inner in group.exceptions:
+        for inner in cast("Sequence[BaseException]", error.exceptions):
             notes = [n for n in getattr(inner, "__notes__", []) if "attribute" in str(n)]
             place = str(notes[0]).rsplit(" ", 1)[-1] if notes else ""
             found += [f"{place}.{m}".replace(".: ", ": ") if place else m for m in _messages(inner)]

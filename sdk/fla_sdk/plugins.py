@@ -93,13 +93,13 @@ class Registry:
         """Register a module or object with hook implementations. Raises `PluginError` and leaves no trace of it."""
         info = PluginInfo(name=name, distribution=distribution, version=version)
         try:
-            _refuse_defaults(plugin)
-            if self._manager.register(plugin, name) is None:
-                raise PluginError(f"a plugin called {name!r} is already loaded")
+            self._refuse_twice(plugin, name)
+            _refuse_pitfalls(plugin)
+            self._manager.register(plugin, name)
             self._manager.check_pending()
             info = attrs.evolve(info, hooks=self._hooks_of(plugin))
             entries = self._collect(plugin, info)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if self._manager.get_plugin(name) is plugin:
                 self._manager.unregister(plugin)
             raise PluginError(f"{info.source}: {_reason(error)}") from error
@@ -109,9 +109,18 @@ class Registry:
         self.plugins.append(info)
         return info
 
-    def add_broken(self, entry: EntryPoint, error: Exception) -> None:
+    def add_broken(self, entry: EntryPoint, error: BaseException) -> None:
         """Remember why an entry point could not be loaded."""
         self.plugins.append(attrs.evolve(_identify(entry), error=_reason(error)))
+
+    def _refuse_twice(self, plugin: Any, name: str) -> None:
+        for other in self.plugins:
+            if not other.error and other.name == name:
+                raise PluginError(
+                    f"a plugin called {name!r} is already loaded from {other.distribution} {other.version}"
+                )
+            if not other.error and self._manager.get_plugin(other.name) is plugin:
+                raise PluginError(f"this module is already loaded as {other.source}")
 
     def _hooks_of(self, plugin: Any) -> tuple[str, ...]:
         return tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ()))
@@ -240,11 +249,9 @@ class Registry:
 
     def _tell(self, hook: str, **arguments: Any) -> None:
         """Call each implementation on its own, so that a failure names its plugin."""
-        for impl in getattr(self._manager.hook, hook).get_hookimpls():
+        for impl in reversed(getattr(self._manager.hook, hook).get_hookimpls()):  # pluggy's own order
             try:
                 impl.function(*(arguments[name] for name in impl.argnames))
-            except FlaError:
-                raise
             except Exception as error:
                 raise PluginError(f"plugin {impl.plugin_name!r} failed in {hook}: {_reason(error)}") from error
 
@@ -281,10 +288,8 @@ def load_plugins(
             continue
         identity = _identify(entry)
         try:
-            registry.add(
-                entry.load(), name=entry.name, distribution=identity.distribution, version=identity.version
-            )
-        except Exception as error:  # whatever a stranger's module raises at import must not stop the others
+            registry.add(entry.load(), name=entry.name, distribution=identity.distribution, version=identity.version)
+        except (Exception, SystemExit) as error:  # whatever a stranger's module does must not stop the others
             if strict:
                 raise
             registry.add_broken(entry, error)
@@ -323,17 +328,20 @@ def _explain_validation(text: str) -> str:
 
 
 def _drained(hook: str, result: Any) -> list[Any]:
-    try:
-        return list(drain(result))
-    except TypeError as error:
-        raise PluginError(f"{hook} returned {result!r:.80}; it must yield records") from error
+    if not (result is None or attrs.has(result.__class__) or isinstance(result, Iterable)):
+        raise PluginError(f"{hook} returned {result!r:.80}; it must yield records")
+    return list(drain(result))
 
 
-def _refuse_defaults(plugin: Any) -> None:
+def _refuse_pitfalls(plugin: Any) -> None:
+    """What pluggy would accept and then do something else than the author expects."""
     for name in dir(plugin):
         function = getattr(plugin, name, None)
-        if not callable(function) or getattr(function, "fla_impl", None) is None:
+        options = getattr(function, "fla_impl", None)
+        if not callable(function) or options is None:
             continue
+        if options["wrapper"] or options["hookwrapper"]:
+            raise PluginError(f"{name} is a hook wrapper; every plugin answers for itself only")
         for parameter in inspect.signature(function).parameters.values():
             if parameter.default is not inspect.Parameter.empty:
                 raise PluginError(

@@ -36,14 +36,14 @@ def check_embodiment(embodiment: Embodiment, *, spec: ModelSpec | None = None, s
 
     `spec` is the model it shall fit: by default one like pi0.5 base, widened when the robot needs more than its 32
     dimensions. Checked: example observations are accepted and complete, the conversion is invertible and writes to none
-    of its inputs, states and actions survive the codec, relative actions find their state, and the description is JSON.
+    of its inputs, relative actions are 0 where the robot stays, actions survive the codec, and the description is JSON.
     """
     width = max(32, embodiment.state.width, embodiment.action.width)
     spec = spec or ModelSpec(image_slots=SLOTS, image_size=(64, 64), action_dim=width, horizon=8, max_tokens=100_000)
     _check_observation(embodiment, seed)
-    _check_relative(embodiment)
     if embodiment.conversion is not None:
         _check_conversion(embodiment, seed)
+    _check_relative(embodiment, seed)
     for normalization in ("quantile", "zscore"):
         _check_codec(embodiment, spec, normalization, seed)
     _check_description(embodiment)
@@ -79,13 +79,22 @@ def _check_observation(embodiment: Embodiment, seed: int) -> None:
         )
 
 
-def _check_relative(embodiment: Embodiment) -> None:
-    index = embodiment.relative_to()
-    for name, place in zip(embodiment.action.names, index.tolist(), strict=True):
+def _check_relative(embodiment: Embodiment, seed: int) -> None:
+    """Where a robot is told to stay, relative actions are 0: the conversion must treat both sides alike."""
+    index: list[int] = embodiment.relative_to().tolist()
+    states = random_vectors(embodiment.state, ROWS, seed=seed)
+    actions = random_vectors(embodiment.action, ROWS, seed=seed + 1)
+    for dimension, place in enumerate(index):
+        if place >= 0:
+            actions[:, dimension] = states[:, place]
+    steps = model_actions(embodiment, actions[:, None], states)[:, 0]
+    for dimension, name in enumerate(embodiment.action.names):
+        apart = float(np.abs(steps[:, dimension]).max())
         _promise(
-            place < 0 or embodiment.state.names[place] == name,
+            index[dimension] < 0 or apart < 1e-5,
             embodiment,
-            f"action {name!r} is relative to state dimension {place}, which is another one",
+            f"{name!r} is predicted relative to the state, but where action and state are equal the model sees a step "
+            f"of {apart:.3g}; state_to_model and actions_to_model must convert this dimension alike",
         )
 
 
