@@ -102,12 +102,14 @@ class Arm:
 
     def polar(self, distance: Floats, angle: Floats) -> NDArray[np.float64]:
         """Points `[..., 2]` at a distance from the base in metres, at an angle from `heading`."""
-        direction = self.heading + np.asarray(angle)
-        return self.base + np.asarray(distance)[..., None] * np.stack([np.cos(direction), np.sin(direction)], axis=-1)
+        direction = self.heading + np.asarray(angle, np.float64)
+        return self.base + np.asarray(distance, np.float64)[..., None] * np.stack(
+            [np.cos(direction), np.sin(direction)], axis=-1
+        )
 
     def _bent(self, bend: Floats) -> NDArray[np.float64]:
         """The pose `[..., N]` of that common bend, with joint 1 at zero."""
-        return np.asarray(bend)[..., None] * np.array([0.0, *self.bends])
+        return np.asarray(bend, np.float64)[..., None] * np.array([0.0, *self.bends])
 
     def _extent(self, bend: Floats) -> NDArray[np.float64]:
         """How far the tip is from the base at that common bend, in metres."""
