@@ -13,7 +13,8 @@ ROOTS = {"fla_sdk": "sdk", "fla_models": "models", "fla_embodiments": "embodimen
 
 FLOORS = (
     {"errors"},
-    {"config", "environment", "hookspecs", "model", "normalization", "sample", "space", "terminal", "transforms", "wire"},
+    {"config", "environment", "hookspecs", "model", "normalization", "sample", "space", "transforms"},
+    {"terminal", "wire"},
     {"client", "embodiment", "prompts", "records"},
     {"codec", "plugins"},
     {"data", "policy"},

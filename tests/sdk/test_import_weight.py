@@ -6,7 +6,20 @@ import sys
 import pytest
 
 HEAVY = {
-    *("jax", "jaxlib", "flax", "optax", "orbax", "grain", "pyarrow", "av", "mujoco", "dm_control", "gym_aloha", "torch"),
+    *(
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax",
+        "grain",
+        "pyarrow",
+        "av",
+        "mujoco",
+        "dm_control",
+        "gym_aloha",
+        "torch",
+    ),
     *("gymnasium", "lerobot", "matplotlib", "rich", "sentencepiece", "safetensors", "scipy", "yaml"),
 }
 RECORDS = {"attr", "attrs", "cattrs", "pluggy"}
