@@ -12,9 +12,10 @@ cannot ask for much memory or time; arrays are read-only views of the received b
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any, cast
 
-import msgpack
+import msgpack  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,6 +33,10 @@ MAX_ITEMS = 20_000
 MAX_ARRAYS = 512
 """Most numpy arrays in one message accepted by default."""
 
+# msgpack has no type stubs.
+_packb = cast("Callable[..., bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
+_unpackb = cast("Callable[..., Any]", msgpack.unpackb)  # pyright: ignore[reportUnknownMemberType]
+
 _ARRAY, _SCALAR, _DATA, _DTYPE, _SHAPE = b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape"
 _MAX_DIMENSIONS = 32
 
@@ -45,7 +50,7 @@ def pack(value: Any) -> bytes:
     Raises `ProtocolError` that names the entry which cannot be sent.
     """
     try:
-        return cast(bytes, msgpack.packb(value, default=_encode))
+        return _packb(value, default=_encode)
     except (ProtocolError, TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"cannot send {_culprit(value)}: {error}") from error
 
@@ -80,7 +85,7 @@ def unpack(
         return entries
 
     try:
-        return msgpack.unpackb(message, object_hook=decode)
+        return _unpackb(message, object_hook=decode)
     except (TypeError, ValueError, msgpack.UnpackException) as error:
         raise ProtocolError(f"the message is not valid msgpack: {error or type(error).__name__}") from error
 
@@ -93,9 +98,11 @@ def _encode(value: Any) -> dict[bytes, Any]:
             raise ProtocolError(f"arrays of dtype {array.dtype} have no wire format; {_advice(array.dtype)}")
         return {_ARRAY: True, _DATA: array.tobytes(), _DTYPE: array.dtype.str, _SHAPE: array.shape}
     if isinstance(value, np.generic):
-        if value.dtype.kind not in "biuf" or value.dtype.itemsize > 8:
-            raise ProtocolError(f"numpy scalars of dtype {value.dtype} have no wire format; {_advice(value.dtype)}")
-        return {_SCALAR: True, _DATA: value.item(), _DTYPE: value.dtype.str}
+        scalar = cast("np.generic[Any]", value)
+        dtype = scalar.dtype
+        if dtype.kind not in "biuf" or dtype.itemsize > 8:
+            raise ProtocolError(f"numpy scalars of dtype {dtype} have no wire format; {_advice(dtype)}")
+        return {_SCALAR: True, _DATA: scalar.item(), _DTYPE: dtype.str}
     if isinstance(value, int):
         raise ProtocolError("an integer must fit in 64 bits")
     raise ProtocolError(f"a {type(value).__name__} has no wire format; send numpy arrays or plain values instead")
@@ -127,7 +134,7 @@ def _culprit(value: Any) -> str:
 
 def _packs(value: Any) -> bool:
     try:
-        msgpack.packb(value, default=_encode)
+        _packb(value, default=_encode)
     except (ProtocolError, TypeError, ValueError, OverflowError):
         return False
     return True

@@ -111,10 +111,8 @@ class PolicyServer:
             await self.serve_until(stop, ready=ready)
 
     async def _open(self, handler: Callable[[ServerConnection], Awaitable[None]]) -> Server:
-        # Port scanners and browsers that hang up are no news: the library would log each with a traceback.
         library_log = logging.getLogger(f"{__name__}.websockets")
-        if library_log.level == logging.NOTSET:
-            library_log.setLevel(logging.CRITICAL)
+        library_log.addFilter(_worth_reading)
         try:
             opened = await open_server(  # pyright: ignore[reportUnknownVariableType]
                 handler,
@@ -194,6 +192,11 @@ def serve(policy: PolicyLike, *, ready: Callable[[str], None] | None = None, **o
 
 def _announce(url: str) -> None:
     print(f"serving on {url}", flush=True)
+
+
+def _worth_reading(record: logging.LogRecord) -> bool:
+    """Port scanners and callers that hang up are no news, but websockets 14 to 16 log each with a traceback."""
+    return record.msg != "opening handshake failed"
 
 
 async def _give_up(connection: ServerConnection, reason: str) -> None:

@@ -34,7 +34,7 @@ print(sys.version_info[:2], fla_sdk.__file__)
 def test_the_client_loads_nothing_heavy() -> None:
     code = (
         "import sys; from fla_sdk.client import ChunkExecutor, PolicyClient; "
-        "print(sorted({'jax', 'flax', 'attr', 'attrs', 'cattrs', 'pluggy', 'PIL', 'asyncio'} & set(sys.modules)))"
+        "print(sorted({'jax', 'flax', 'attr', 'attrs', 'cattrs', 'pluggy', 'PIL'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout.strip() == "[]"
