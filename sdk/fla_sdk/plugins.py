@@ -10,6 +10,7 @@ is kept with its reason; asking for something that only it would have provided r
 
 import inspect
 import os
+import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -319,12 +320,12 @@ def _reason(error: BaseException) -> str:
 
 def _explain_validation(text: str) -> str:
     """Add the nearest hook to pluggy's 'unknown hook' message."""
+    if (unknown := re.match(r"unknown hook '(\w+)'", text)) is None:
+        return text
     known = [name for name in dir(hookspecs) if name.startswith("fla_")]
-    words = [word.strip("',") for word in text.split() if word.strip("',").startswith("fla_")]
-    for word in words:
-        if word not in known and (close := nearest(word, known)):
-            return f"unknown hook {word!r}; did you mean {close!r}? (or it needs another version of fla-sdk)"
-    return text
+    close = nearest(unknown[1], known)
+    hint = f"did you mean {close!r}?" if close else f"known: {', '.join(known)}"
+    return f"unknown hook {unknown[1]!r}; {hint} (or it needs another version of fla-sdk)"
 
 
 def _drained(hook: str, result: Any) -> list[Any]:
