@@ -102,8 +102,11 @@ class LeRobotWriter:
             self._episode_colors[camera].add(image)
             if not self._video:
                 self._encoded[camera].append(encode_png(image))
-            else:
+                continue
+            try:
                 self._encoder(camera).add(image)
+            except OSError as error:
+                raise DataError(f"cannot write video of {camera!r} in {self._path}: {error}; free the disk") from error
         self._moments.append((moment.state, moment.action, moment.task))
 
     def save_episode(self) -> None:

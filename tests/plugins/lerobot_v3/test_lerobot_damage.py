@@ -36,8 +36,7 @@ def cut(file: Path) -> None:
 def refused(path: Path, *words: str) -> None:
     before = sorted(path.parent.rglob("*"))
     with pytest.raises(DataError) as caught:
-        dataset = LeRobotDataset(path)
-        dataset.frame("observation.images.front", 5)
+        LeRobotDataset(path).frame("observation.images.front", 5)
     for word in words:
         assert word in str(caught.value)
     assert sorted(path.parent.rglob("*")) == before
@@ -149,6 +148,15 @@ def test_frames_of_another_size_than_declared(record):
     info["features"]["observation.images.front"]["shape"] = [96, 64, 3]
     edit_info(path, features=info["features"])
     refused(path, "[64, 96, 3]", "[96, 64, 3]")
+
+
+@pytest.mark.parametrize("key", ["is_depth_map", "video.is_depth_map"])
+def test_depth_is_not_read_as_colour(record, key):
+    path = record(video=True)
+    info = json.loads((path / "meta/info.json").read_text())
+    info["features"]["observation.images.front"]["info"] = {key: True}
+    edit_info(path, features=info["features"])
+    refused(path, "observation.images.front", "depth camera")
 
 
 def test_a_missing_video_is_found_when_opening(record):

@@ -137,7 +137,7 @@ def test_the_library_reads_what_we_record(library, tmp_path, kind, caplog):
     meta = library("local/set", root=path, video_backend="pyav").meta
     assert meta.robot_type == "arm" and meta.total_tasks == 4
     assert meta.features["action"]["names"] == ["shoulder", "elbow"]
-    assert set(meta.stats["action"]) == set(["min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99"])
+    assert set(meta.stats["action"]) == {"min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99"}
     assert meta.stats["observation.images.front"]["mean"].shape == (3, 1, 1)
     assert meta.stats["action"]["q99"].shape == (2,)
 
