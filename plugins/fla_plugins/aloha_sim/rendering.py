@@ -58,12 +58,21 @@ def choose_backend(
     egl: Callable[[], bool] = egl_works,
     osmesa: Callable[[], bool] = osmesa_works,
 ) -> str:
-    """The value for `MUJOCO_GL`: `wish` where there is one, else the first that works, else `NONE`."""
+    """The value for `MUJOCO_GL`: `wish` where there is one, else the first that works, else `NONE`.
+
+    Raises `ConfigError` when `wish` is a backend that does not work here.
+    """
+    works = {"egl": egl, "osmesa": osmesa}
     if wish is not None:
+        if wish in works and not works[wish]():
+            raise ConfigError(
+                f"MUJOCO_GL={wish}, but {wish} does not work here; unset it to let fla choose, "
+                f"or install the renderers: {SYSTEM_PACKAGES}"
+            )
         return wish
     if sys.platform != "linux":
         return "glfw"
-    return "egl" if egl() else "osmesa" if osmesa() else NONE
+    return next((backend for backend, usable in works.items() if usable()), NONE)
 
 
 def prepare() -> str:
@@ -79,12 +88,10 @@ def prepare() -> str:
         os.environ["MUJOCO_GL"] = choose_backend(wish=os.environ.get("MUJOCO_GL"))
     try:
         from dm_control import _render
-    except (ImportError, AttributeError, RuntimeError) as error:
-        # PyOpenGL meets a missing library with an AttributeError on None.
-        raise ConfigError(
-            f"MUJOCO_GL={os.environ['MUJOCO_GL']} does not work here ({error}); unset it to let fla choose, "
-            f"or install the renderers: {SYSTEM_PACKAGES}"
-        ) from error
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(f"MUJOCO_GL={os.environ['MUJOCO_GL']!r} cannot be used: {error}") from error
     return _render.BACKEND or NONE
 
 
