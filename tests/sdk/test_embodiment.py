@@ -29,8 +29,10 @@ def robot(**changes: Any) -> fla.Embodiment:
     [
         (
             {"action": fla.Space(fla.joints("shoulder", "elbo", predict="relative"))},
-            r"action 'elbo' is predicted relative to the state, but the state has no dimension of that name; "
-            r"did you mean 'elbow'\? \(state: shoulder, elbow, gripper\)",
+            (
+                r"action 'elbo' is predicted relative to the state, but the state has no dimension of that name; "
+                r"did you mean 'elbow'\? \(state: shoulder, elbow, gripper\)"
+            ),
         ),
         (
             {"action": fla.Space(fla.joints("shoulder", "elbow", unit="m", predict="relative"))},
