@@ -114,7 +114,7 @@ class PolicyServer:
         library_log = logging.getLogger(f"{__name__}.websockets")
         library_log.addFilter(_worth_reading)
         try:
-            opened = await open_server(  # pyright: ignore[reportUnknownVariableType]
+            return await open_server(
                 handler,
                 self._host,
                 self._port,
@@ -127,7 +127,6 @@ class PolicyServer:
             )
         except OSError as error:
             raise ConfigError(_why_no_port(error, self._host, self._port)) from error
-        return cast(Server, opened)
 
     async def _converse(
         self, turn: asyncio.Lock, model_thread: ThreadPoolExecutor, connection: ServerConnection

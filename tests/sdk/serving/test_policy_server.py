@@ -29,6 +29,11 @@ def _dial(url: str, **headers: str) -> ClientConnection:
     return connect(url, compression=None, max_size=None, additional_headers=headers)
 
 
+def _binary(frame: str | bytes) -> bytes:
+    assert isinstance(frame, bytes)
+    return frame
+
+
 def _ask(robot: ClientConnection, **entries: Any) -> Any:
     """One request as openpi's client makes it: a text frame is an error."""
     robot.send(wire.pack(entries))
@@ -40,7 +45,7 @@ def _ask(robot: ClientConnection, **entries: Any) -> Any:
 
 def test_the_greeting_tells_what_the_numbers_mean(server: Any) -> None:
     with _dial(server.url) as robot:
-        greeting = wire.unpack(robot.recv(10))
+        greeting = wire.unpack(_binary(robot.recv(10)))
     assert greeting["name"] == "golden"
     assert greeting["fla"]["default_embodiment"] == "arm"
     arm = greeting["fla"]["embodiments"]["arm"]
@@ -214,7 +219,7 @@ def test_the_token_is_asked_for(start_server: Callable[..., Any]) -> None:
         assert refused.value.response.status_code == 401
     for scheme in ("Api-Key", "Bearer"):
         with _dial(server.url, Authorization=f"{scheme} open-sesame") as robot:
-            assert wire.unpack(robot.recv(10))["name"] == "golden"
+            assert wire.unpack(_binary(robot.recv(10)))["name"] == "golden"
     with urllib.request.urlopen(server.url.replace("ws", "http") + "/healthz", timeout=10) as response:
         assert response.status == 200
 
