@@ -10,8 +10,8 @@ from fla_plugins.aloha_sim.kinematics import ArmKinematics
 from fla_plugins.aloha_sim.motion import CLOSED, OPEN, Demonstrator, Pose, Track, Waypoint
 
 _CUBE_HEIGHT = 0.018
-# How far in front of the point between the fingers (m) each hand holds the cube. Deeper in the hand, the right one would
-# reach the table before the cube, and the left one the right hand.
+# How far in front of the point between the fingers (m) each hand holds the cube. Deeper in the hand, the right one
+# would reach the table before the cube, and the left one the right hand.
 _RIGHT_REACH, _LEFT_REACH = 0.028, 0.045
 _MEETING_POINT = np.array([0.0, 0.5, 0.25])
 
