@@ -3,6 +3,7 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import Registry
@@ -22,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, registry: Registry) -> None:
     """Serves until Ctrl-C or SIGTERM. Prints `serving on ws://...` once compiled and ready."""
     from fla_sdk.policy.opening import open_policy
+    from fla_sdk.policy.policy import Policy
     from fla_sdk.serving.server import serve
 
     token = _token(arguments.token_file)
@@ -31,6 +33,13 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         embodiment=arguments.embodiment,
         denoising_steps=arguments.denoising_steps,
     )
+    announced: dict[str, Any] = {}
+    if isinstance(policy, Policy):
+        announced = {
+            "embodiments": {name: codec.embodiment for name, codec in policy.codecs.items()},
+            "default_embodiment": policy.default,
+            "horizon": policy.spec.horizon,
+        }
     serve(
         policy,
         host=arguments.host,
@@ -38,6 +47,7 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         token=token,
         allow_public=arguments.allow_public,
         on_call=lambda name, milliseconds: registry.policy_called(embodiment=name, milliseconds=milliseconds),
+        **announced,
     )
 
 

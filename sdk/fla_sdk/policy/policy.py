@@ -27,6 +27,7 @@ class Policy:
         spec: ModelSpec,
         codecs: Mapping[str, Codec],
         default: str,
+        description: str = "policy",
         denoising_steps: int = 10,
         seed: int = 0,
     ) -> None:
@@ -34,6 +35,7 @@ class Policy:
         import jax
 
         self.spec, self.codecs, self.default = spec, dict(codecs), default
+        self.description = description
         self._params = {path: jax.numpy.asarray(value) for path, value in params.items()}
         self._rng = jax.random.key(seed)
 
@@ -86,6 +88,7 @@ class Policy:
             spec=spec,
             codecs=codecs,
             default=default,
+            description=f"{manifest.family}/{manifest.variant} of step {manifest.step}",
             denoising_steps=denoising_steps,
             seed=seed,
         )
