@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ def make() -> Iterator[Callable[..., AlohaSim]]:
     """The benchmark's `make`, closing what it made."""
     made: list[AlohaSim] = []
 
-    def build(**options: object) -> AlohaSim:
+    def build(**options: Any) -> AlohaSim:
         made.append(plugin.make("aloha_sim", **options))
         return made[-1]
 
