@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,14 @@ class NormStats:
         """Read openpi's or our own file; raises `StatsError` naming `where` and the missing key."""
         try:
             tree = json.loads(text)
-            stats = tree["norm_stats"]
-            parts = {kind: Stats(**{k: stats[kind].get(k) for k in _FIELDS}) for kind in ("state", "actions")}
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
+            parts = {kind: _read(tree["norm_stats"][kind]) for kind in ("state", "actions")}
+            return cls(**parts, count=index(tree.get("count", 0)), fingerprint=str(tree.get("fingerprint", "")))
+        except (StatsError, KeyError, TypeError, AttributeError, ValueError) as error:
+            reason = error if isinstance(error, StatsError) else f"{type(error).__name__}: {error}"
             raise StatsError(
-                f"{where} is not a statistics file: {type(error).__name__}: {error}. "
+                f"{where} is not a statistics file: {reason}. "
                 'Expected {"norm_stats": {"state": {"mean", "std", "q01", "q99"}, "actions": {...}}}'
             ) from error
-        return cls(**parts, count=tree.get("count", 0), fingerprint=tree.get("fingerprint", ""))
 
     @classmethod
     def load(cls, path: Path) -> "NormStats":
@@ -108,6 +109,10 @@ class NormStats:
         if not path.is_file():
             raise StatsError(f"no statistics at {path}; they are written by training, next to the parameters")
         return cls.from_json(path.read_text(), where=str(path))
+
+
+def _read(values: Mapping[str, Any]) -> Stats:
+    return Stats(mean=values["mean"], std=values["std"], q01=values.get("q01"), q99=values.get("q99"))
 
 
 def _listed(stats: Stats) -> dict[str, list[float] | None]:

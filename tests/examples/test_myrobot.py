@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from fla_sdk.normalization import NormStats
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fla-plugin-myrobot"
 
 RECORD = """
@@ -88,8 +90,12 @@ def test_a_strangers_plugin_is_installed_used_and_removed(run: Run, tmp_path: Pa
     run("-c", RECORD, data, module=False)
     command = ("train", "pi05_tiny", "--data", data, "--embodiment", "myrobot", "--out", out)
     run("fla_sdk.cli", *command, "--steps", "2", "--batch-size", "2")
-    losses = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert losses
+    (manifest,) = out.rglob("2/fla.json")
+    trained = json.loads(manifest.read_text())
+    assert list(trained["embodiments"]) == ["myrobot"]
+    assert "fla-plugin-myrobot 1.0.0" in trained["plugins"]
+    stats = NormStats.load(manifest.parent / "assets" / "myrobot" / "norm_stats.json")
+    assert (stats.state.width, stats.actions.width, stats.count) == (7, 7, 12)
 
     run("pip", "uninstall", "--yes", "fla-plugin-myrobot")
     assert "myrobot" not in run("fla_sdk.cli", "embodiments").stdout
