@@ -78,6 +78,12 @@ def test_every_part_has_a_floor() -> None:
     assert sum(map(len, FLOORS)) == len(placed)
 
 
+def test_the_architecture_page_shows_the_same_floors() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = page.split("An arrow points down:\n\n```\n")[1].split("```")[0]
+    assert [set(line.split()) for line in drawn.splitlines()] == list(reversed(FLOORS))
+
+
 def test_arrows_point_down() -> None:
     floor = {part: number for number, parts in enumerate(FLOORS) for part in parts}
     wrong = [
