@@ -147,9 +147,7 @@ def variants(*, pi05: bool) -> dict[str, Pi0Config]:
     `base` and `base_lora` are the published sizes, `dummy` is openpi's small transformer behind the full vision tower,
     and `tiny` trains from scratch on two CPU cores.
     """
-    base = Pi0Config(
-        pi05=pi05, vision=SO400M, language=GEMMA_2B, expert=GEMMA_300M, max_tokens=200 if pi05 else 48
-    )
+    base = Pi0Config(pi05=pi05, vision=SO400M, language=GEMMA_2B, expert=GEMMA_300M, max_tokens=200 if pi05 else 48)
     tiny = Pi0Config(
         pi05=pi05,
         vision=SiglipConfig(width=96, depth=2, mlp_dim=192, heads=4, patch=8, head_init="lecun"),

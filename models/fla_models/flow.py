@@ -22,9 +22,7 @@ def interpolate(actions: jax.Array, *, noise: jax.Array, time: jax.Array) -> tup
     return t * noise + (1 - t) * actions, noise - actions
 
 
-def time_embedding(
-    time: jax.Array, *, width: int, min_period: float = 4e-3, max_period: float = 4.0
-) -> jax.Array:
+def time_embedding(time: jax.Array, *, width: int, min_period: float = 4e-3, max_period: float = 4.0) -> jax.Array:
     """`[B]` to float32 `[B, width]`: sines, then cosines, of periods spaced geometrically."""
     fraction = jnp.linspace(0.0, 1.0, width // 2)
     period = min_period * (max_period / min_period) ** fraction

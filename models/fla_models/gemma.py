@@ -144,9 +144,7 @@ class Attention(nnx.Module):
 class Layer(nnx.Module):
     """Pre-norm attention over the joint sequence, then each expert's own MLP."""
 
-    def __init__(
-        self, configs: Sequence[GemmaConfig], *, conditions: Sequence[int | None], rngs: nnx.Rngs
-    ) -> None:
+    def __init__(self, configs: Sequence[GemmaConfig], *, conditions: Sequence[int | None], rngs: nnx.Rngs) -> None:
         self.attn = Attention(configs, rngs=rngs)
         for i, (c, condition) in enumerate(zip(configs, conditions, strict=True)):
             setattr(self, of_expert("pre_attention_norm", i), RMSNorm(c.width, condition=condition, rngs=rngs))
@@ -164,9 +162,7 @@ class Layer(nnx.Module):
         cache: Cache | None,
     ) -> tuple[Streams, Cache]:
         normed = self._norm("pre_attention_norm", xs, conditions)
-        attended, cache = self.attn(
-            tuple(h for h, _ in normed), rotation=rotation, mask=mask, cache=cache
-        )
+        attended, cache = self.attn(tuple(h for h, _ in normed), rotation=rotation, mask=mask, cache=cache)
         xs = tuple(
             None if x is None or a is None else residual(x, a, gate)
             for x, a, (_, gate) in zip(xs, attended, normed, strict=True)
@@ -178,9 +174,7 @@ class Layer(nnx.Module):
         )
         return xs, cache
 
-    def _norm(
-        self, name: str, xs: Streams, conditions: Streams
-    ) -> list[tuple[jax.Array | None, jax.Array | None]]:
+    def _norm(self, name: str, xs: Streams, conditions: Streams) -> list[tuple[jax.Array | None, jax.Array | None]]:
         return [
             (None, None) if x is None else getattr(self, of_expert(name, i))(x, condition=condition)
             for i, (x, condition) in enumerate(zip(xs, conditions, strict=True))
@@ -215,9 +209,7 @@ class Gemma(nnx.Module):
     ) -> None:
         """`conditions` gives per expert the width of its norms' condition, None for plain norms."""
         self.embedder = Embedder(vocab_size=vocab_size, width=configs[0].width, rngs=rngs)
-        self.layers = stack(
-            lambda r: Layer(configs, conditions=conditions, rngs=r), depth=configs[0].depth, rngs=rngs
-        )
+        self.layers = stack(lambda r: Layer(configs, conditions=conditions, rngs=r), depth=configs[0].depth, rngs=rngs)
         for i, (c, condition) in enumerate(zip(configs, conditions, strict=True)):
             setattr(self, of_expert("final_norm", i), RMSNorm(c.width, condition=condition, rngs=rngs))
         self.head_dim = configs[0].head_dim

@@ -113,9 +113,7 @@ class Pi0(nnx.Module):
         _, out = self.joint_pass(prefix, suffix, condition)
         return self.decode_velocity(out)
 
-    def joint_pass(
-        self, prefix: Segment, suffix: Segment, condition: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
+    def joint_pass(self, prefix: Segment, suffix: Segment, condition: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Outputs of the language model `[B, P, D]` and of the action expert `[B, S, E]`."""
         valid = jnp.concatenate([prefix.valid, suffix.valid], axis=1)
         starts = jnp.concatenate([prefix.starts, suffix.starts])
@@ -182,9 +180,7 @@ class Pi0(nnx.Module):
         flat = self.PaliGemma.img(pixels.reshape(-1, *pixels.shape[2:]))
         return flat.reshape(*pixels.shape[:2], *flat.shape[1:])
 
-    def embed_suffix(
-        self, state: jax.Array, *, noisy: jax.Array, time: jax.Array
-    ) -> tuple[Segment, jax.Array | None]:
+    def embed_suffix(self, state: jax.Array, *, noisy: jax.Array, time: jax.Array) -> tuple[Segment, jax.Array | None]:
         """The action expert's tokens, and the condition `[B, E]` of its norms (Pi0.5; None for Pi0).
 
         Pi0: a block of one state token, then a block of action tokens. Pi0.5: the action tokens alone.

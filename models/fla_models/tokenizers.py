@@ -57,9 +57,7 @@ class PaligemmaTokenizer:
         try:
             self._processor: Any = SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
-            raise ConfigError(
-                f"{path} is not a SentencePiece model ({error}): get it again from {_SOURCE}"
-            ) from error
+            raise ConfigError(f"{path} is not a SentencePiece model ({error}): get it again from {_SOURCE}") from error
 
     @classmethod
     def open(cls) -> "PaligemmaTokenizer":

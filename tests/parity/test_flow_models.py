@@ -165,9 +165,7 @@ def flow_case(request: pytest.FixtureRequest, golden: Any) -> Case:
 
         mean, grads = _run(jax.value_and_grad(mean_of_loss), state, batch)
         mean_loss = float(mean)
-        gradients = {
-            path: np.asarray(leaf) for path, leaf in parameters.flatten(nnx.merge(graph, grads)).items()
-        }
+        gradients = {path: np.asarray(leaf) for path, leaf in parameters.flatten(nnx.merge(graph, grads)).items()}
     return Case(name, config, z, want, got, gradients, mean_loss)
 
 

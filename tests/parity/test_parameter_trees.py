@@ -1,4 +1,4 @@
-"""Parameter trees of full size, what LoRA freezes in them, and the rule that fills small models, against the reference."""
+"""Full-size parameter trees, what LoRA freezes in them, and the rule that fills small models."""
 
 from typing import Any
 
@@ -22,8 +22,8 @@ PUBLISHED = {
 def _expert(tree: Tree, suffix: str) -> GemmaConfig:
     layers = "PaliGemma/llm/layers"
     depth, heads, width, head_dim = tree[f"{layers}/attn/q_einsum{suffix}/w"][0]
-    adapters = [tree.get(f"{layers}/{name}") for name in (f"attn/q_einsum{suffix}/lora_a", f"mlp{suffix}/linear_lora_a")]
-    attention, mlp = (None if a is None else LoraConfig(rank=a[0][-1]) for a in adapters)
+    adapters = (f"{layers}/attn/q_einsum{suffix}/lora_a", f"{layers}/mlp{suffix}/linear_lora_a")
+    attention, mlp = (LoraConfig(rank=tree[a][0][-1]) if a in tree else None for a in adapters)
     return GemmaConfig(
         width=width,
         depth=depth,
