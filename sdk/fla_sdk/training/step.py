@@ -101,7 +101,7 @@ def train_step(
     metrics = {
         "loss": loss,
         "penalty": total - loss,
-        "grad_norm": optax.global_norm(gradient),
+        "grad_norm": optax.tree.norm(gradient),
         "learning_rate": jnp.asarray(schedule(state.step)),
     }
     return TrainState(state.step + 1, params, state.frozen, opt_state, ema), metrics
