@@ -37,12 +37,12 @@ class MemoryDataset:
                 raise ValueError(f"{name} has {len(array)} rows, the episodes have {ends[-1]}")
         self.path = Path("memory")
         self.fps = fps
-        self.features: dict[str, Feature] = {
+        vectors = {
             name: Feature(dtype=str(array.dtype), shape=array.shape[1:], names=(names or {}).get(name))
             for name, array in self._columns.items()
         }
-        for name, frames in self._frames.items():
-            self.features[name] = Feature(dtype="image", shape=frames.shape[1:])
+        images = {name: Feature(dtype="image", shape=frames.shape[1:]) for name, frames in self._frames.items()}
+        self.features: Mapping[str, Feature] = {**vectors, **images}
         self.episode_bounds = np.stack([ends - np.asarray(lengths, np.int64), ends], axis=1)
         content = {name: array.tolist() for name, array in self._columns.items()}
         self.fingerprint = fingerprint({"columns": content, "lengths": list(lengths), "task": task})
