@@ -34,6 +34,10 @@ class SiglipConfig:
     patch: int
     """Side of a square patch in pixels. Pixels beyond the last whole patch are dropped."""
 
+    position_init: Literal["normal", "sincos"] = "normal"
+    """Initial position embedding. `normal` is PaliGemma's; `sincos` writes each patch's row and column in sines and
+    cosines (as in MoCo v3, arXiv:2104.02057), from which a small model learns where things are much sooner."""
+
     head_init: Literal["zeros", "lecun"] = "zeros"
     """Initial projection into the language model. `zeros` is PaliGemma's, for a tower whose weights are loaded;
     from scratch it makes all image tokens zero, where RMSNorm multiplies gradients by a thousand: use `lecun`."""
@@ -111,10 +115,10 @@ class Pi0Config:
             raise ConfigError(f"image_size {self.image_size} is smaller than a patch of {self.vision.patch} pixels")
 
     @property
-    def image_tokens(self) -> int:
-        """Tokens per image."""
+    def image_grid(self) -> tuple[int, int]:
+        """Rows and columns of patches in an image; a patch is a token."""
         height, width = self.image_size
-        return (height // self.vision.patch) * (width // self.vision.patch)
+        return height // self.vision.patch, width // self.vision.patch
 
 
 def spec(config: Pi0Config) -> ModelSpec:
@@ -127,6 +131,7 @@ def spec(config: Pi0Config) -> ModelSpec:
         max_tokens=config.max_tokens,
         prompt_style="pi05" if config.pi05 and config.state_in_prompt else "pi0",
         normalization="quantile" if config.pi05 else "zscore",
+        serving_dtype=config.dtype,
     )
 
 
@@ -150,7 +155,7 @@ def variants(*, pi05: bool) -> dict[str, Pi0Config]:
     base = Pi0Config(pi05=pi05, vision=SO400M, language=GEMMA_2B, expert=GEMMA_300M, max_tokens=200 if pi05 else 48)
     tiny = Pi0Config(
         pi05=pi05,
-        vision=SiglipConfig(width=96, depth=2, mlp_dim=192, heads=4, patch=8, head_init="lecun"),
+        vision=SiglipConfig(width=96, depth=2, mlp_dim=192, heads=4, patch=8, head_init="lecun", position_init="sincos"),
         language=GemmaConfig(width=96, depth=3, mlp_dim=256, heads=4, kv_heads=1, head_dim=24),
         expert=GemmaConfig(width=96, depth=3, mlp_dim=256, heads=4, kv_heads=1, head_dim=24),
         vocab_size=1024,

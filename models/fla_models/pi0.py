@@ -25,7 +25,7 @@ class PaliGemma(nnx.Module):
         schedule = Schedule(remat=config.remat, unroll=config.unroll)
         self.img = Siglip(
             config.vision,
-            tokens=config.image_tokens,
+            grid=config.image_grid,
             out_width=config.language.width,
             dtype=dtype,
             schedule=schedule,

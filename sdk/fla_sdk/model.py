@@ -71,6 +71,9 @@ class ModelSpec:
     normalization: str = "quantile"
     """`quantile` (1st and 99th percentile to -1 and 1) or `zscore`."""
 
+    serving_dtype: str = "float32"
+    """Type that parameters are converted to when a policy is loaded; openpi serves in `bfloat16`."""
+
 
 class Tokenizer(Protocol):
     """Text to token ids."""

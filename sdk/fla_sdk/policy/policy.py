@@ -36,7 +36,7 @@ class Policy:
 
         self.spec, self.codecs, self.default = spec, dict(codecs), default
         self.description = description
-        self._params = {path: jax.numpy.asarray(value) for path, value in params.items()}
+        self._params = {path: jax.numpy.asarray(value, spec.serving_dtype) for path, value in params.items()}
         self._rng = jax.random.key(seed)
 
         def sample(params: Any, rng: Any, inputs: ModelInput, noise: Any) -> Any:
