@@ -131,7 +131,7 @@ ARMS = {
             near=0.38,
             far=0.70,
             sector=(math.radians(-40), math.radians(50)),
-            colour=(56, 62, 74),
+            colour=(36, 39, 46),
         ),
         Arm(
             name="planar3",
@@ -144,7 +144,7 @@ ARMS = {
             near=0.38,
             far=0.72,
             sector=(math.radians(-50), math.radians(40)),
-            colour=(150, 128, 104),
+            colour=(232, 229, 220),
         ),
     )
 }

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from fla_plugins.planar.arm import Arm, Colour
 from fla_plugins.planar.scene import COLOURS, Scene
 
-TABLE: Colour = (236, 233, 226)
-LINES: Colour = (222, 218, 209)
-INK: Colour = (30, 33, 40)
+# Half-way between black and white, where models put zero: a bare patch of table is then almost no input at all, and the
+# targets stand out. On a nearly white table the same small transformer took many times as long to find them.
+TABLE: Colour = (126, 128, 130)
+LINES: Colour = (137, 139, 141)
+INK: Colour = (24, 26, 31)
+PAPER: Colour = (246, 246, 244)
 
 _LINK_RADIUS = 0.013
 _JOINT_RADIUS = 0.020
@@ -117,18 +120,18 @@ def paint_portrait(
         canvas.line((tick, 0.0), (tick, 1.0), 0.002, LINES)
         canvas.line((0.0, tick), (1.0, tick), 0.002, LINES)
     for centre, colour in zip(scene.targets, COLOURS.values(), strict=True):
-        canvas.disc(centre + _SHADOW / 2, target_radius, INK, opacity=0.18)
+        canvas.disc(centre + _SHADOW / 2, target_radius, INK, opacity=0.25)
         canvas.disc(centre, target_radius, colour)
-        canvas.disc(centre, 0.62 * target_radius, (255, 255, 255), opacity=0.16)
-    canvas.ring(scene.targets[scene.named], tolerance, 0.010, INK)
+        canvas.disc(centre, 0.62 * target_radius, PAPER, opacity=0.16)
+    canvas.ring(scene.targets[scene.named], tolerance, 0.010, PAPER)
     points = arm.forward(joints)
     for start, end in pairwise(points):
-        canvas.line(start + _SHADOW, end + _SHADOW, 1.3 * _LINK_RADIUS, INK, opacity=0.15)
+        canvas.line(start + _SHADOW, end + _SHADOW, 1.3 * _LINK_RADIUS, INK, opacity=0.25)
     canvas.disc(points[0], 1.3 * _BASE_RADIUS, INK)
     for start, end in pairwise(points):
         canvas.line(start, end, 1.3 * _LINK_RADIUS, arm.colour)
     for point in points[:-1]:
         canvas.disc(point, 1.1 * _JOINT_RADIUS, INK)
-        canvas.disc(point, 0.6 * _JOINT_RADIUS, TABLE)
+        canvas.disc(point, 0.6 * _JOINT_RADIUS, PAPER)
     canvas.disc(points[-1], 1.2 * _JOINT_RADIUS, INK)
     canvas.disc(points[-1], 0.7 * _JOINT_RADIUS, (255, 214, 64))
