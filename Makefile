@@ -36,8 +36,10 @@ clean:  ## delete the environment, caches and outputs
 
 # --- The environment --------------------------------------------------------------------------------------------------
 
+CLEAR_ANOTHER_VERSION = $$(.venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null || echo --clear)
+
 .venv/.created: constraints.txt
-	@python=$$(.ci/find-python) && echo "creating .venv with $$python" && "$$python" -m venv .venv
+	@python=$$(.ci/find-python) && echo "creating .venv with $$python" && "$$python" -m venv $(CLEAR_ANOTHER_VERSION) .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	@touch $@
 
