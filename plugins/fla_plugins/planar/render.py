@@ -15,7 +15,7 @@ from fla_plugins.planar.arm import Arm, Colour
 from fla_plugins.planar.scene import COLOURS, Scene
 
 # Half-way between black and white, where models put zero: a bare patch of table is then almost no input at all, and the
-# targets stand out. On a nearly white table the same small transformer took many times as long to find them.
+# targets stand out. On a nearly white table a small transformer took more than twice as many steps to find them.
 TABLE: Colour = (126, 128, 130)
 LINES: Colour = (137, 139, 141)
 INK: Colour = (24, 26, 31)
