@@ -56,7 +56,9 @@ class RMSNorm(nnx.Module):
         if not self.adaptive:
             return (normed * (1 + self.scale[...])).astype(x.dtype), None
         assert condition is not None
-        kernel, bias = self.Dense_0.kernel[...].astype(x.dtype), self.Dense_0.bias[...].astype(x.dtype)
+        kernel = self.Dense_0.kernel[...].astype(x.dtype)
+        assert self.Dense_0.bias is not None
+        bias = self.Dense_0.bias[...].astype(x.dtype)
         modulation = (condition.astype(x.dtype) @ kernel + bias)[:, None, :]
         scale, shift, gate = jnp.split(modulation, 3, axis=-1)
         return (normed * (1 + scale) + shift).astype(x.dtype), gate
@@ -242,9 +244,9 @@ class Gemma(nnx.Module):
         def step(layer: Layer, xs: Streams, cache: Cache | None) -> tuple[Streams, Cache]:
             return layer(xs, rotation=rotation, mask=mask, conditions=conditions, cache=cache)
 
-        xs, cache = scan(self.layers, xs, step=step, extras=cache, schedule=self.schedule)
+        xs, seen = scan(self.layers, xs, step=step, extras=cache, schedule=self.schedule)
         outs = tuple(
             None if x is None else getattr(self, of_expert("final_norm", i))(x, condition=condition)[0]
             for i, (x, condition) in enumerate(zip(xs, conditions, strict=True))
         )
-        return outs, cache
+        return outs, seen

@@ -62,7 +62,8 @@ class Mlp(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.Dense_1(nnx.gelu(self.Dense_0(x), approximate=True))
+        flat = x.reshape(-1, x.shape[-1])
+        return self.Dense_1(nnx.gelu(self.Dense_0(flat), approximate=True)).reshape(x.shape)
 
 
 class EncoderBlock(nnx.Module):

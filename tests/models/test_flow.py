@@ -12,7 +12,7 @@ from fla_models import flow
 def test_constant_velocity_is_integrated_exactly(steps: int) -> None:
     noise = np.random.default_rng(0).standard_normal((2, 3, 4), np.float32)
     target = np.float32(2) * noise - 1
-    out = flow.integrate(lambda x, time: jnp.asarray(noise - target), noise, steps=steps)
+    out = flow.integrate(lambda x, time: jnp.asarray(noise - target), jnp.asarray(noise), steps=steps)
     np.testing.assert_allclose(out, target, rtol=1e-5, atol=1e-5)
 
 
