@@ -1,0 +1,145 @@
+"""A checkpoint that openpi wrote, read by us: parameters, loss, samples, and actions for a robot. And ours, read by Orbax."""
+
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import attrs
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx, traverse_util
+
+from fla_embodiments.aloha import ALOHA
+from fla_embodiments.libero import LIBERO
+from fla_models.configs import Pi0Config
+from fla_models.pi0 import Pi0
+from fla_models.plugin import fla_models
+from fla_sdk.codec import Codec
+from fla_sdk.normalization import NormStats
+from fla_sdk.policy import checkpoint, parameters
+from fla_sdk.policy.policy import Policy
+from fla_sdk.testing import CharacterTokenizer
+
+ROBOTS = {"libero": LIBERO, "aloha": ALOHA}
+
+
+class Saved(NamedTuple):
+    """openpi's checkpoint on disk, what is known about it, and our reading of it."""
+
+    folder: Path
+    about: dict[str, Any]
+    want: dict[str, Any]
+    config: Pi0Config
+    params: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def saved(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    place = tmp_path_factory.mktemp("openpi")
+    with tarfile.open(golden.folder / "checkpoint.tar.gz") as archive:
+        archive.extractall(place, filter="data")
+    about = golden.json("checkpoint")
+    config = golden.config(
+        about["config"],
+        pi05=about["pi05"],
+        language=about["paligemma_variant"],
+        expert=about["action_expert_variant"],
+        dtype="float32",
+    )
+    folder = place / "checkpoint" / str(about["checkpoint_step_dir"])
+    return Saved(folder, about, golden.npz("checkpoint_expected"), config, checkpoint.read_params(folder))
+
+
+def _model(saved: Saved) -> tuple[Any, dict[str, Any]]:
+    graph, expected = parameters.split(nnx.eval_shape(lambda: Pi0(saved.config, rngs=nnx.Rngs(0))))
+    parameters.check(saved.params, expected, where=str(saved.folder))
+    return graph, expected
+
+
+def test_the_newest_checkpoint_is_found(saved: Saved) -> None:
+    assert checkpoint.find(saved.folder.parent) == saved.folder
+
+
+def test_every_parameter_is_restored(saved: Saved, golden: Any) -> None:
+    _, expected = _model(saved)
+    assert list(saved.params) == list(expected)
+    assert set(saved.params) == set(map(str, saved.want["params/paths"]))
+    ignored = sum(path.endswith("MultiHeadDotProductAttention_0/key/bias") for path in saved.params)
+    compared = golden.same_leaves(saved.params, saved.want, "params", l2=1e-6, projection=1e-6)
+    assert compared == len(saved.params) - ignored
+
+
+def test_loss_and_samples_of_the_restored_model(saved: Saved, golden: Any) -> None:
+    graph, _ = _model(saved)
+    z = saved.want
+    batch, rng = golden.batch(z, "in/"), jax.random.key(int(z["in/loss_key_seed"]))
+
+    def answer(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
+        model = parameters.merge(graph, params)
+        return model.loss(rng, batch), model.sample(rng, batch.inputs, steps=10, noise=z["in/sample_noise"])
+
+    params = {path: jnp.asarray(leaf, jnp.float32) for path, leaf in saved.params.items()}
+    loss, actions = jax.jit(answer)(params)
+    golden.close(loss, z["model_f32/loss"], within=5e-5, what="loss")
+    golden.close(actions, z["model_f32/sample_10"], within=5e-5, what="samples")
+
+
+class _Shifted(CharacterTokenizer):
+    """The tokenizer of the recorded policy, whose ids fit into a small vocabulary; remembers texts."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> list[int]:
+        self.texts.append(text)
+        return [2] * bos + [3 + ord(c) % 290 for c in text] + [1] * eos
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_actions_for_a_robot(saved: Saved, golden: Any, dtype: str) -> None:
+    """Observation in, actions out, through our codec. The reference serves all parameters in bfloat16, whatever `dtype`."""
+    z = saved.want
+    assert saved.about["fake_tokenizer"] == "encode(text) = [3 + ord(c) % 290 for c in text], BOS=2, EOS=1"
+    robot = ROBOTS[saved.about["config"]["robot"]]
+    config = attrs.evolve(saved.config, dtype=dtype)
+    family = {family.name: family for family in fla_models()}["pi05" if config.pi05 else "pi0"]
+    spec = attrs.evolve(family.spec(config), normalization="quantile")
+    tokenizer = _Shifted()
+    stats = NormStats.load(saved.folder / "assets" / saved.about["config"]["asset_id"] / "norm_stats.json")
+    graph, _ = parameters.split(nnx.eval_shape(lambda: Pi0(config, rngs=nnx.Rngs(0))))
+    policy = Policy(
+        graph=graph,
+        params={path: jnp.asarray(leaf, jnp.bfloat16) for path, leaf in saved.params.items()},
+        spec=spec,
+        codecs={robot.name: Codec(embodiment=robot, spec=spec, stats=stats, tokenizer=tokenizer)},
+        default=robot.name,
+    )
+    observation = {name.removeprefix("policy_in/"): value for name, value in z.items() if name.startswith("policy_in/")}
+    noise = observation.pop("noise")
+    answer = policy.infer(observation, noise=noise)["actions"]
+    assert tokenizer.texts == [str(text) for text in z[f"policy_{dtype}/encoded_text"]]
+    within = 5e-5 if dtype == "float32" else 5e-2
+    golden.close(answer, z[f"policy_{dtype}/actions"], within=within, what="actions")
+
+
+def test_orbax_reads_what_we_write(saved: Saved, tmp_path: Path) -> None:
+    """openpi restores `params` with plain Orbax: one tree `params`, each leaf under a last key `value`."""
+    manifest = checkpoint.Manifest(family="pi05", variant="small", model={}, embodiments={}, step=7)
+    path = checkpoint.write(tmp_path, manifest=manifest, params=saved.params, stats={})
+    assert path == tmp_path / "7"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["7"]
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        tree = checkpointer.restore(path / "params")
+    assert set(tree) == {"params"}
+    flat = traverse_util.flatten_dict(tree["params"], sep="/")
+    assert set(flat) == {f"{name}/value" for name in saved.params}
+    again = checkpoint.read_params(path)
+    assert list(again) == list(saved.params)
+    for name, leaf in saved.params.items():
+        for copy in (flat[f"{name}/value"], again[name]):
+            assert np.asarray(copy).dtype == leaf.dtype, name
+            assert np.asarray(copy).tobytes() == leaf.tobytes(), name
