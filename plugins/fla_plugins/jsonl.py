@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import fla_sdk as fla
 
@@ -11,14 +11,37 @@ import fla_sdk as fla
 class JsonlRun:
     def __init__(self, run_dir: Path, config: Mapping[str, Any]) -> None:
         del config
-        self._file = (run_dir / "metrics.jsonl").open("a")
+        self._path = run_dir / "metrics.jsonl"
+        self._file: TextIO | None = None
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        if self._file is None:
+            _forget_from(step, self._path)
+            self._file = self._path.open("a")
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+
+
+def _forget_from(step: int, path: Path) -> None:
+    """Drop what a killed run wrote after its last checkpoint: a resumed one takes those steps again."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines(keepends=True) if _step_of(line) < step]
+    scratch = path.with_suffix(".partial")
+    scratch.write_text("".join(kept))
+    scratch.replace(path)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; infinite for one that was cut off while it was written."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
 
 
 @fla.hookimpl

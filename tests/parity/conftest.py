@@ -128,7 +128,7 @@ def golden() -> Golden:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Once for each flow model of `cases.json` (`flow_case`), or for each recorded run of Pi0 or Pi0.5 (`train_case`)."""
+    """Once for each flow model of `cases.json` (`flow_case`), or each recorded run of Pi0 or Pi0.5 (`train_case`)."""
     if "flow_case" in metafunc.fixturenames:
         names = Golden(_folder()).json("cases")["flow_cases"]
         metafunc.parametrize("flow_case", names, indirect=True, scope="session")

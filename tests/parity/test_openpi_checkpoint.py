@@ -1,4 +1,4 @@
-"""A checkpoint that openpi wrote, read by us: parameters, loss, samples, and actions for a robot. And ours, read by Orbax."""
+"""A checkpoint of openpi read by us: parameters, loss, samples, actions for a robot. And ours, read by Orbax."""
 
 import tarfile
 from collections.abc import Mapping
@@ -101,7 +101,7 @@ class _Shifted(CharacterTokenizer):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_actions_for_a_robot(saved: Saved, golden: Any, dtype: str) -> None:
-    """Observation in, actions out, through our codec. The reference serves all parameters in bfloat16, whatever `dtype`."""
+    """Observation in, actions out, by our codec. The reference serves bfloat16 parameters, whatever `dtype`."""
     z = saved.want
     assert saved.about["fake_tokenizer"] == "encode(text) = [3 + ord(c) % 290 for c in text], BOS=2, EOS=1"
     robot = ROBOTS[saved.about["config"]["robot"]]

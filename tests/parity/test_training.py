@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from flax import nnx
 
 from fla_models.parameters import frozen_by_lora, group
@@ -52,7 +51,7 @@ def test_adamw_behind_a_clip(golden: Any) -> None:
             params = jax.tree.map(jnp.add, params, updates)
             for leaf in leaves:
                 want = z[f"{name}/params_after/{i}/{leaf}"]
-                np.testing.assert_allclose(params[leaf], want, rtol=1e-5, atol=1e-7, err_msg=f"{name}, update {i}: {leaf}")
+                np.testing.assert_allclose(params[leaf], want, rtol=1e-5, atol=1e-7, err_msg=f"{name} {i}: {leaf}")
         adam, count = state[1][0], z[f"{name}/final_opt_state/[1][0].count"]
         assert adam.count == count
         for leaf in leaves:

@@ -84,3 +84,92 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         assert shared.stop() == 0, shared.stderr()
     finally:
         shared.close()
+
+
+# --- A small policy, really trained -----------------------------------------------------------------------------------
+
+_EXPERT = {"width": 16, "depth": 1, "heads": 2, "kv_heads": 1, "head_dim": 8, "mlp_dim": 32}
+SMALL_MODEL = {
+    "vision": {"width": 16, "depth": 1, "heads": 2, "mlp_dim": 32, "patch": 32},
+    "language": _EXPERT,
+    "expert": _EXPERT,
+    "vocab_size": 300,
+    "unroll": False,
+}
+"""Changes to `pi05/tiny` that make it compile in seconds."""
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Programs compiled by one test, or by a process that it starts, are used again by the next."""
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    settings: dict[str, Any] = {
+        "jax_compilation_cache_dir": folder,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name.upper(), str(value))
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def registry() -> Any:
+    """Everything installed."""
+    from fla_sdk.plugins import load_plugins
+
+    return load_plugins()
+
+
+@pytest.fixture(scope="session")
+def arms(registry: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three recorded episodes of each planar arm: embodiment -> dataset."""
+    from fla_sdk.evaluation.recording import record
+
+    folder = tmp_path_factory.mktemp("arms")
+    for name in ("planar2", "planar3"):
+        record(registry, benchmark="planar", embodiment=name, episodes=3, out=folder / name)
+    return {name: folder / name for name in ("planar2", "planar3")}
+
+
+@pytest.fixture(scope="session")
+def small_run(arms: dict[str, Path], compiled: None) -> Callable[..., Any]:
+    """`small_run(out, **changes)`: the config of a run on both arms that takes seconds."""
+    from fla_sdk.training.config import Optimizer, Source, TrainConfig
+
+    def config(out: Path, **changes: Any) -> TrainConfig:
+        defaults: dict[str, Any] = {
+            "model": "pi05/tiny",
+            "model_options": SMALL_MODEL,
+            "sources": [Source(data=str(path), embodiment=name) for name, path in arms.items()],
+            "steps": 40,
+            "batch_size": 4,
+            "optimizer": Optimizer(peak_lr=1e-2, end_lr=1e-3, warmup_steps=2, decay_steps=40),
+            "ema_decay": 0.9,
+            "save_every": 20,
+            "log_every": 1,
+            "loader_threads": 1,
+        }
+        return TrainConfig(out=out, **(defaults | changes))
+
+    return config
+
+
+@pytest.fixture(scope="session")
+def trained(small_run: Callable[..., Any], registry: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of 40 steps, with checkpoints at 20 and 40. Copy it before changing anything."""
+    from fla_sdk.training.trainer import Trainer
+
+    out = tmp_path_factory.mktemp("trained") / "run"
+    Trainer(small_run(out), plugins=registry).fit()
+    return out

@@ -137,8 +137,10 @@ def read_manifest(checkpoint: Path) -> Manifest:
         raise CheckpointError(f"{checkpoint} has no fla.json: it was not written by fla train")
     try:
         tree = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # also text that is not UTF-8
         raise CheckpointError(f"{file} is damaged: {error}") from error
+    if not isinstance(tree, dict):
+        raise CheckpointError(f"{file} is damaged: it holds a {type(tree).__name__}, not an object")
     if tree.get("format") != FORMAT:
         raise CheckpointError(f"{file} has format {tree.get('format')!r}, this version of fla-sdk reads {FORMAT}")
     return structure(tree, Manifest, where=str(file))

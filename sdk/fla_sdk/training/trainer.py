@@ -150,7 +150,10 @@ class _Run:
                     done += 1
                     window.append(metrics)
                     report: dict[str, float] = {}
-                    if done % config.log_every == 0 or done == config.steps:
+                    saving = done % config.save_every == 0
+                    # Also before a checkpoint: it must not replace good ones when the loss is not finite any more, and
+                    # a resumed run must not average over steps that it did not see.
+                    if done % config.log_every == 0 or saving or done == config.steps:
                         report = _means(jax.device_get(window))
                         report["steps_per_second"] = len(window) / (time.monotonic() - begun)
                         window, begun = [], time.monotonic()
@@ -158,8 +161,10 @@ class _Run:
                         for tracker in trackers:
                             tracker.log(done, report)
                     plugins.step_ended(step=done, total=config.steps, metrics=report)
-                    if done % config.save_every == 0 and done < config.steps:
+                    if saving and done < config.steps:
                         path = self._save(state, done)
+                if window:
+                    self._refuse_non_finite(_means(jax.device_get(window)), done)
                 if path is None or done > start:
                     path = self._save(state, done)
                 reason = "interrupted" if done < config.steps else "finished"
@@ -225,6 +230,29 @@ class _Run:
             git=_git_state(),
         )
 
+    def _refuse_other_run(self, manifest: checkpoint.Manifest, trainable: tuple[str, ...], path: Path) -> None:
+        """Raise `CheckpointError` when the saved state is of another model, other robots or other parameters."""
+        model, saved_ema = unstructure(self.prepared.model_config), manifest.train.get("ema_decay")
+        if manifest.model != model:
+            differing = [name for name in model if manifest.model.get(name) != model[name]]
+            both = "; ".join(f"{name}: saved {manifest.model.get(name)!r}, now {model[name]!r}" for name in differing)
+            raise CheckpointError(f"{path} was made with another model config ({both}); resume with the same one")
+        if set(manifest.embodiments) != set(self.prepared.stats):
+            raise CheckpointError(
+                f"{path} was trained for {', '.join(manifest.embodiments)}, this run is for "
+                f"{', '.join(self.prepared.stats)}; start a new run from it with --init {path}"
+            )
+        if manifest.trainable != (trainable if self.config.freeze else ()):
+            raise CheckpointError(
+                f"{path} was trained with freeze {manifest.train.get('freeze')}, this run has "
+                f"{list(self.config.freeze)}; start a new run from it with --init {path}"
+            )
+        if (saved_ema is None) != (self.config.ema_decay is None):
+            raise CheckpointError(
+                f"{path} was trained with ema_decay {saved_ema}, this run has {self.config.ema_decay}; one of them has "
+                "no moving average to continue"
+            )
+
     def _resume(self, state: Any, path: Path) -> Any:
         """The state saved in `path`, and the mixture set to the batch after it."""
         import jax
@@ -232,8 +260,7 @@ class _Run:
         from fla_sdk.policy import parameters
 
         manifest = checkpoint.read_manifest(path)
-        if manifest.model != unstructure(self.prepared.model_config):
-            raise CheckpointError(f"{path} was made with another model config; resume with the same one")
+        self._refuse_other_run(manifest, tuple(state.params), path)
         for name, stats in self.prepared.stats.items():
             saved = checkpoint.read_stats(path, name).fingerprint
             if saved != stats.fingerprint:
