@@ -38,10 +38,6 @@ class SiglipConfig:
     """Initial position embedding. `normal` is PaliGemma's; `sincos` writes each patch's row and column in sines and
     cosines (as in MoCo v3, arXiv:2104.02057), from which a small model learns where things are much sooner."""
 
-    head_init: Literal["zeros", "lecun"] = "zeros"
-    """Initial projection into the language model. `zeros` is PaliGemma's, for a tower whose weights are loaded;
-    from scratch it makes all image tokens zero, where RMSNorm multiplies gradients by a thousand: use `lecun`."""
-
 
 @attrs.frozen(kw_only=True)
 class GemmaConfig:
@@ -90,6 +86,14 @@ class Pi0Config:
     compat: Literal["fixed", "openpi"] = "fixed"
     """`openpi` takes Euler steps in the dtype of the velocity, as openpi does: with bfloat16 parameters the step 0.1
     rounds to 0.10009765625."""
+
+    time_alpha: float = 1.5
+    """Training draws the flow's time from Beta(time_alpha, 1); 1.5 is Pi0's. At little noise a chunk gives itself away,
+    and nothing is learned about images; a model that learns to see from demonstrations alone needs more noise."""
+
+    init: Literal["pretrained", "scratch"] = "pretrained"
+    """`pretrained`: as the published models were before their weights, for leaves that no checkpoint fills. `scratch`:
+    for models that learn everything from demonstrations; see `fla_models.scratch`."""
 
     remat: bool = True
     """Recompute the activations of each layer in the backward pass: less memory, more time."""
@@ -155,7 +159,7 @@ def variants(*, pi05: bool) -> dict[str, Pi0Config]:
     base = Pi0Config(pi05=pi05, vision=SO400M, language=GEMMA_2B, expert=GEMMA_300M, max_tokens=200 if pi05 else 48)
     tiny = Pi0Config(
         pi05=pi05,
-        vision=SiglipConfig(width=96, depth=2, mlp_dim=192, heads=4, patch=8, head_init="lecun", position_init="sincos"),
+        vision=SiglipConfig(width=96, depth=2, mlp_dim=192, heads=4, patch=8),
         language=GemmaConfig(width=96, depth=3, mlp_dim=256, heads=4, kv_heads=1, head_dim=24),
         expert=GemmaConfig(width=96, depth=3, mlp_dim=256, heads=4, kv_heads=1, head_dim=24),
         vocab_size=1024,
@@ -165,6 +169,8 @@ def variants(*, pi05: bool) -> dict[str, Pi0Config]:
         image_size=(64, 64),
         dtype="float32",
         tokenizer="words",
+        init="scratch",
+        time_alpha=4.0,
         remat=False,
         unroll=True,
     )

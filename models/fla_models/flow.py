@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 
-def draw_time(rng: jax.Array, *, batch: int) -> jax.Array:
-    """float32 `[B]` in [0.001, 1], more often near noise: Beta(1.5, 1)."""
-    return jax.random.beta(rng, 1.5, 1, (batch,)) * 0.999 + 0.001
+def draw_time(rng: jax.Array, *, batch: int, alpha: float = 1.5) -> jax.Array:
+    """float32 `[B]` in [0.001, 1], more often near noise the larger `alpha` is: Beta(alpha, 1)."""
+    return jax.random.beta(rng, alpha, 1, (batch,)) * 0.999 + 0.001
 
 
 def interpolate(actions: jax.Array, *, noise: jax.Array, time: jax.Array) -> tuple[jax.Array, jax.Array]:

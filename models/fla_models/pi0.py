@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fla_models import flow
+from fla_models import flow, scratch
 from fla_models.configs import Pi0Config
 from fla_models.gemma import Cache, Gemma
 from fla_models.sequence import Segment, block_mask, join, positions
@@ -61,6 +61,8 @@ class Pi0(nnx.Module):
             self.action_time_mlp_in = nnx.Linear(2 * width, width, rngs=rngs)
             self.action_time_mlp_out = nnx.Linear(width, width, rngs=rngs)
         self.action_out_proj = nnx.Linear(width, config.action_dim, rngs=rngs)
+        if config.init == "scratch":
+            scratch.initialise(self, rngs=rngs)
 
     # The two verbs of an ActionModel.
 
@@ -69,7 +71,8 @@ class Pi0(nnx.Module):
         # The unused first key keeps the draws of noise and time those of openpi for the same `rng`.
         _, noise_rng, time_rng = jax.random.split(rng, 3)
         noise = jax.random.normal(noise_rng, batch.actions.shape)
-        return self.loss_at(batch, noise=noise, time=flow.draw_time(time_rng, batch=noise.shape[0]))
+        time = flow.draw_time(time_rng, batch=noise.shape[0], alpha=self.config.time_alpha)
+        return self.loss_at(batch, noise=noise, time=time)
 
     def sample(
         self,

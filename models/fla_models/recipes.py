@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import attrs
+
 import fla_sdk as fla
 from fla_sdk.training.config import Optimizer, TrainConfig
 
@@ -15,6 +17,10 @@ def _tiny() -> TrainConfig:
         ema_decay=0.99,
         save_every=500,
     )
+
+
+def _tiny_aloha_sim() -> TrainConfig:
+    return attrs.evolve(_tiny(), model_options={"action_dim": 14, "horizon": 50, "max_tokens": 64}, batch_size=32)
 
 
 def _full(family: str) -> TrainConfig:
@@ -31,6 +37,11 @@ def fla_recipes() -> Iterator[fla.Recipe]:
         name="pi05_tiny",
         description="a million parameters from scratch on 64x64 images: minutes on a laptop, for simple robots and tests",
         config=_tiny,
+    )
+    yield fla.Recipe(
+        name="pi05_tiny_aloha_sim",
+        description="pi05_tiny with the 14 joints and long chunks of ALOHA: shows the way, not the state of the art",
+        config=_tiny_aloha_sim,
     )
     for family in ("pi0", "pi05"):
         yield fla.Recipe(

@@ -94,15 +94,6 @@ class Encoder(nnx.Module):
         return self.encoder_norm(x)
 
 
-def sincos(grid: tuple[int, int], width: int) -> jax.Array:
-    """float32 `[1, rows * columns, width]`: sines and cosines of column and row, a quarter of the width for each."""
-    rows, columns = jnp.mgrid[: grid[0], : grid[1]]
-    frequency = 1e4 ** -jnp.linspace(0, 1, width // 4)
-    waves = [wave(place.reshape(-1, 1) * frequency) for place in (columns, rows) for wave in (jnp.sin, jnp.cos)]
-    embedding = jnp.concatenate(waves, axis=1)
-    return jnp.pad(embedding, ((0, 0), (0, width - embedding.shape[1])))[None]
-
-
 class Siglip(nnx.Module):
     """The vision tower with its projection into the language model."""
 
@@ -118,11 +109,10 @@ class Siglip(nnx.Module):
     ) -> None:
         """`grid` is rows and columns of patches in an image; `out_width` the width of the language model."""
         self.embedding = PatchEmbedding(patch=config.patch, width=config.width, rngs=rngs)
-        normal = nnx.initializers.normal(config.width**-0.5)(rngs.params(), (1, grid[0] * grid[1], config.width))
-        self.pos_embedding = nnx.Param(normal if config.position_init == "normal" else sincos(grid, config.width))
+        position_init = nnx.initializers.normal(config.width**-0.5)
+        self.pos_embedding = nnx.Param(position_init(rngs.params(), (1, grid[0] * grid[1], config.width)))
         self.Transformer = Encoder(config, dtype=dtype, schedule=schedule, rngs=rngs)
-        head_init = nnx.initializers.zeros if config.head_init == "zeros" else nnx.initializers.lecun_normal()
-        self.head = nnx.Linear(config.width, out_width, dtype=dtype, kernel_init=head_init, rngs=rngs)
+        self.head = nnx.Linear(config.width, out_width, dtype=dtype, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.dtype = dtype
 
     def __call__(self, images: jax.Array) -> jax.Array:

@@ -26,7 +26,7 @@ QUICK = {"xla_backend_optimization_level": 0}
 def _config(*, pi05: bool, **changes: Any) -> Pi0Config:
     config = Pi0Config(
         pi05=pi05,
-        vision=SiglipConfig(width=16, depth=1, mlp_dim=24, heads=2, patch=4, head_init="lecun"),
+        vision=SiglipConfig(width=16, depth=1, mlp_dim=24, heads=2, patch=4),
         language=GEMMA,
         expert=attrs.evolve(GEMMA, width=12),
         vocab_size=64,
@@ -225,7 +225,7 @@ def test_tiny_learns_from_scratch(pi05: bool) -> None:
     """Every parameter that can matter gets a gradient within two steps, and a batch can be fitted."""
     config = attrs.evolve(
         variants(pi05=pi05)["tiny"],
-        vision=SiglipConfig(width=16, depth=1, mlp_dim=24, heads=2, patch=32, head_init="lecun"),
+        vision=SiglipConfig(width=16, depth=1, mlp_dim=24, heads=2, patch=32),
         language=GEMMA,
         expert=GEMMA,
     )
