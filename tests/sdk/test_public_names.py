@@ -2,6 +2,7 @@
 
 import ast
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,10 @@ def test_each_name_is_the_one_of_its_module(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
+    misspelt = "Embodyment"
     with pytest.raises(AttributeError, match="module 'fla_sdk' has no attribute 'Embodyment'"):
-        fla.Embodyment  # noqa: B018
+        getattr(fla, misspelt)
 
 
 def test_the_version_is_the_distribution_s() -> None:
-    from importlib.metadata import version
-
-    assert fla.__version__ == version("fla-sdk")
+    assert import_module("fla_sdk").__version__ == version("fla-sdk")
