@@ -1,0 +1,157 @@
+"""`Policy`: what it answers, and what is wrong with a checkpoint that it cannot load."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fla_sdk.errors import CheckpointError, ObservationError, StatsError, UnknownNameError
+from fla_sdk.policy import checkpoint
+from fla_sdk.policy.policy import Policy
+
+
+@pytest.fixture
+def copy(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the newest checkpoint, to be damaged."""
+    return shutil.copytree(checkpoint.find(trained), tmp_path / "40")
+
+
+@pytest.fixture(scope="module")
+def policy(trained: Path, registry: Any) -> Policy:
+    return Policy.load(trained, plugins=registry)
+
+
+def _edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    tree = json.loads((folder / "fla.json").read_text())
+    change(tree)
+    (folder / "fla.json").write_text(json.dumps(tree))
+
+
+def _observation(policy: Policy, name: str = "planar2") -> dict[str, Any]:
+    return {**policy.codecs[name].embodiment.example_observation(), "embodiment": name}
+
+
+# --- Answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_embodiment_of_the_checkpoint_is_answered(policy: Policy) -> None:
+    assert policy.metadata == {"default_embodiment": "planar2"}
+    for name, width in (("planar2", 2), ("planar3", 3)):
+        actions = policy.infer(_observation(policy, name))["actions"]
+        assert (actions.shape, actions.dtype) == ((8, width), np.float32)
+        assert np.isfinite(actions).all()
+
+
+def test_answers_depend_on_the_seed_alone(trained: Path, registry: Any, policy: Policy) -> None:
+    first, second, other = (Policy.load(trained, plugins=registry, seed=seed) for seed in (3, 3, 4))
+    second.warm_up()  # must not shift the stream of random numbers
+    observation = _observation(policy)
+    answers = [first.infer(observation)["actions"] for _ in range(2)]
+    np.testing.assert_array_equal(second.infer(observation)["actions"], answers[0])
+    np.testing.assert_array_equal(second.infer(observation)["actions"], answers[1])
+    assert not np.array_equal(answers[0], answers[1])
+    assert not np.array_equal(answers[0], other.infer(observation)["actions"])
+
+
+def test_given_noise_replaces_the_random_start(policy: Policy) -> None:
+    noise = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)
+    observation = _observation(policy)
+    one, two = (policy.infer(observation, noise=noise)["actions"] for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(one, policy.infer(observation, noise=-noise)["actions"])
+
+
+def test_a_wrong_observation_is_refused_and_the_policy_goes_on(policy: Policy) -> None:
+    good = _observation(policy)
+    for change, reason in (
+        ({"state": np.zeros(3, np.float32)}, r"state must have shape \(2,\) for joint1, joint2; got shape \(3,\)"),
+        ({"state": np.array(["a", "b"])}, "state must be numbers"),
+        ({"state": np.array([0, np.nan])}, "not finite in joint2"),
+        ({"images/front": np.zeros((4, 4), np.uint8)}, "camera 'front'"),
+        ({"embodiment": "planar4"}, "unknown embodiment for this checkpoint 'planar4'; did you mean 'planar"),
+    ):
+        with pytest.raises(ObservationError, match=reason):
+            policy.infer(good | change)
+    without_image = {key: value for key, value in good.items() if key != "images/front"}
+    with pytest.raises(ObservationError, match="camera 'front' is missing"):
+        policy.infer(without_image)
+    assert policy.infer(good)["actions"].shape == (8, 2)
+
+
+# --- Checkpoints that cannot be loaded --------------------------------------------------------------------------------
+
+
+def test_a_path_that_does_not_exist(registry: Any, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="the path does not exist"):
+        Policy.load(tmp_path / "nowhere", plugins=registry)
+
+
+def test_a_folder_that_is_no_checkpoint(registry: Any, tmp_path: Path) -> None:
+    (tmp_path / "holiday.txt").write_text("sun")
+    with pytest.raises(CheckpointError, match=r"expected a folder with params/.*it has holiday\.txt"):
+        Policy.load(tmp_path, plugins=registry)
+
+
+def test_parameters_without_a_manifest(registry: Any, copy: Path) -> None:
+    (copy / "fla.json").unlink()
+    with pytest.raises(CheckpointError, match=r"has no fla\.json"):
+        Policy.load(copy, plugins=registry)
+
+
+def test_a_damaged_parameter_file(registry: Any, copy: Path) -> None:
+    largest = max((file for file in (copy / "params").rglob("*") if file.is_file()), key=lambda f: f.stat().st_size)
+    content = largest.read_bytes()
+    largest.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="params cannot be read"):
+        Policy.load(copy, plugins=registry)
+
+
+@pytest.mark.parametrize("content", [b'{"family": "pi05", ', b"[]", b"\xff\xfe\x00", b""])
+def test_a_damaged_manifest(registry: Any, copy: Path, content: bytes) -> None:
+    (copy / "fla.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"fla\.json is damaged"):
+        Policy.load(copy, plugins=registry)
+
+
+def test_a_manifest_of_a_newer_version(registry: Any, copy: Path) -> None:
+    _edit(copy, lambda tree: tree.update(format=99))
+    with pytest.raises(CheckpointError, match="has format 99, this version of fla-sdk reads 1"):
+        Policy.load(copy, plugins=registry)
+
+
+def test_a_checkpoint_made_for_another_model(registry: Any, copy: Path) -> None:
+    _edit(copy, lambda tree: tree["model"].update(action_dim=9))
+    with pytest.raises(CheckpointError, match="was made for another model") as caught:
+        Policy.load(copy, plugins=registry)
+    assert "action_in_proj/kernel: (8, 16) in the checkpoint, (9, 16) in the model" in str(caught.value)
+
+
+def test_an_embodiment_that_changed_since_training(registry: Any, copy: Path) -> None:
+    _edit(copy, lambda tree: tree["embodiments"]["planar3"].update(control_hz=25))
+    with pytest.raises(CheckpointError, match="control_hz: trained 25, installed 10"):
+        Policy.load(copy, plugins=registry)
+
+
+def test_an_embodiment_that_is_not_installed(registry: Any, copy: Path) -> None:
+    _edit(copy, lambda tree: tree["embodiments"].update(planer3=tree["embodiments"].pop("planar3")))
+    with pytest.raises(UnknownNameError, match="unknown embodiment 'planer3'; did you mean 'planar3'"):
+        Policy.load(copy, plugins=registry)
+
+
+def test_missing_and_damaged_statistics(registry: Any, copy: Path) -> None:
+    file = copy / "assets" / "planar3" / "norm_stats.json"
+    file.write_text("{}")
+    with pytest.raises(StatsError, match=r"planar3/norm_stats\.json is not a statistics file"):
+        Policy.load(copy, plugins=registry)
+    file.unlink()
+    with pytest.raises(StatsError, match=r"no statistics at .*planar3/norm_stats\.json"):
+        Policy.load(copy, plugins=registry)
+
+
+def test_a_default_embodiment_that_was_not_trained(registry: Any, trained: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"embodiment of checkpoint .* 'aloha'.*known: planar2, planar3"):
+        Policy.load(trained, plugins=registry, embodiment="aloha")
