@@ -1,4 +1,4 @@
-"""Mistakes at the command line: each is explained in one message, with both sides or the nearest name, and no traceback."""
+"""Mistakes at the command line: each is explained with both sides or the nearest name, and without a traceback."""
 
 import shutil
 import socket
@@ -79,7 +79,8 @@ def test_unknown_model_variant(fails: Fails, arms: dict[str, Path]) -> None:
 def test_unknown_regularizer_and_tracker(fails: Fails, arms: dict[str, Path]) -> None:
     said = fails(*_train(arms["planar2"], "--set", "regularizers=[{name: l2ps}]"))
     assert "unknown regularizer 'l2ps'; did you mean 'l2sp'?" in said
-    assert "unknown tracker 'json'; did you mean 'jsonl'?" in fails(*_train(arms["planar2"], "--set", "trackers=[json]"))
+    said = fails(*_train(arms["planar2"], "--set", "trackers=[json]"))
+    assert "unknown tracker 'json'; did you mean 'jsonl'?" in said
 
 
 def test_unknown_benchmark_and_its_embodiment(fails: Fails, trained: Path, tmp_path: Path) -> None:

@@ -125,15 +125,13 @@ def test_ctrl_c_writes_a_checkpoint_and_resume_finishes(small_run: Callable[...,
     config, run = small_run(tmp_path / "run", steps=1_000_000, save_every=1_000_000), tmp_path / "run"
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     fla_train = [sys.executable, "-m", "fla_sdk.cli", "train", str(tmp_path / "config.yaml")]
-    process = subprocess.Popen(fla_train, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
     said: list[str] = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("step 5/"):
-            process.send_signal(signal.SIGINT)
-            break
-    said.append(process.communicate(timeout=_LIMIT_S)[0])
+    with subprocess.Popen(fla_train, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("step 5/"):
+                process.send_signal(signal.SIGINT)
     text = "".join(said)
     assert process.returncode == 130, text
     assert "Traceback" not in text
