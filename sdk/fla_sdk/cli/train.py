@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--embodiment", action="append", default=[], metavar="NAME", help="robot of each --data, in the same order"
     )
     parser.add_argument("--weight", action="append", type=float, default=[], metavar="W", help="weight of each --data")
+    parser.add_argument("--skip-idle", action="store_true", help="leave out moments at which the robot stands still")
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument("--steps", type=int, help="optimizer steps; the learning rate still decays as the recipe says")
     parser.add_argument("--batch-size", type=int)
@@ -69,13 +70,17 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
         if (value := getattr(arguments, name)) is not None:
             changes[name] = value
     if arguments.data:
-        changes["sources"] = sources(arguments.data, arguments.embodiment, arguments.weight)
+        changes["sources"] = sources(
+            arguments.data, arguments.embodiment, arguments.weight, skip_idle=arguments.skip_idle
+        )
     elif arguments.embodiment or arguments.weight:
         raise ConfigError("--embodiment and --weight belong to --data; give --data DIR as well")
     return override(config, changes, where="command line") if changes else config
 
 
-def sources(data: Sequence[str], embodiments: Sequence[str], weights: Sequence[float]) -> list[Source]:
+def sources(
+    data: Sequence[str], embodiments: Sequence[str], weights: Sequence[float], *, skip_idle: bool = False
+) -> list[Source]:
     """One source per dataset; a single embodiment or no weight stands for all."""
     if not embodiments:
         raise ConfigError("which robot made the data? give --embodiment NAME (see `fla embodiments`)")
@@ -85,7 +90,10 @@ def sources(data: Sequence[str], embodiments: Sequence[str], weights: Sequence[f
     for flag, values in (("--embodiment", embodiments), ("--weight", weights)):
         if len(values) != len(data):
             raise ConfigError(f"{len(data)} times --data but {len(values)} times {flag}; give one for each")
-    return [Source(data=d, embodiment=e, weight=w) for d, e, w in zip(data, embodiments, weights, strict=True)]
+    return [
+        Source(data=d, embodiment=e, weight=w, skip_idle=skip_idle)
+        for d, e, w in zip(data, embodiments, weights, strict=True)
+    ]
 
 
 def _assignment(text: str) -> tuple[str, Any]:

@@ -17,6 +17,9 @@ from fla_sdk.space import Space
 
 Floats = NDArray[np.floating]
 
+STILL = 1e-3
+"""Largest change of a state, in its own unit, that counts as standing still."""
+
 
 class Demonstrations:
     """Samples of one embodiment: the state and images of a row, and the `horizon` actions from there.
@@ -25,7 +28,10 @@ class Demonstrations:
     dataset does not fit the embodiment, with both sides printed.
     """
 
-    def __init__(self, dataset: Dataset, embodiment: Embodiment, *, horizon: int) -> None:
+    def __init__(self, dataset: Dataset, embodiment: Embodiment, *, horizon: int, skip_idle: bool = False) -> None:
+        """`skip_idle` leaves out the moments after which nothing moves for a whole chunk; they stay in the chunks of
+        the moments before them. Where a robot rests, its state gives the action away and nothing is learned about
+        images (openpi filters DROID for the same reason)."""
         self.dataset, self.embodiment, self.horizon = dataset, embodiment, horizon
         columns = _Columns(dataset)
         self.states = _vectors(dataset, columns, embodiment, embodiment.state, "state")
@@ -40,11 +46,18 @@ class Demonstrations:
             )
         bounds = dataset.episode_bounds
         self._episode_end = np.repeat(bounds[:, 1], bounds[:, 1] - bounds[:, 0])
+        self.rows: NDArray[np.int64] = np.arange(len(dataset))
+        """Rows of the dataset that samples begin at."""
+        if skip_idle:
+            self.rows = self.rows[~self._idle()]
+            if not len(self.rows):
+                raise DataError(f"dataset {dataset.path}: nothing ever moves, so nothing is left to train on")
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.rows)
 
-    def __getitem__(self, row: int) -> Sample:
+    def __getitem__(self, index: int) -> Sample:
+        row = int(self.rows[index])
         rows, is_pad = self.window(row)
         return Sample(
             images={camera: self.dataset.frame(key, row) for camera, key in self.camera_keys.items()},
@@ -60,6 +73,14 @@ class Demonstrations:
         last = self._episode_end[row] - 1
         return np.minimum(rows, last), rows > last
 
+    def _idle(self) -> NDArray[np.bool_]:
+        """`[N]`: whether the state stays within `STILL` for the rest of the chunk (or of the episode)."""
+        idle = np.ones(len(self.dataset), np.bool_)
+        for step in range(1, self.horizon + 1):
+            later = np.minimum(np.arange(len(idle)) + step, self._episode_end - 1)
+            idle &= np.abs(self.states[later] - self.states).max(axis=1) < STILL
+        return idle
+
     @property
     def fingerprint(self) -> str:
         """Of everything that statistics depend on."""
@@ -72,12 +93,13 @@ class Demonstrations:
                 "state": e.state.names,
                 "action": [(f.names, f.unit, f.predict) for f in e.action],
                 "horizon": self.horizon,
+                "rows": len(self.rows),
             }
         )
 
     def model_states(self) -> Floats:
-        """All states in the model's convention, `[N, S]`."""
-        return model_state(self.embodiment, self.states)
+        """States of all samples in the model's convention, `[N, S]`."""
+        return model_state(self.embodiment, self.states[self.rows])
 
     def model_actions(self, *, block: int = 4096) -> Floats:
         """All real steps of all chunks as the model predicts them, `[M, A]`; steps past an episode's end are left out."""
@@ -86,10 +108,10 @@ class Demonstrations:
     def _action_blocks(self, block: int) -> Iterator[Floats]:
         steps = np.arange(self.horizon)
         for start in range(0, len(self), block):
-            rows = np.arange(start, min(start + block, len(self)))
+            rows = self.rows[start : start + block]
             windows = rows[:, None] + steps
             real = windows < self._episode_end[rows][:, None]
-            chunks = self.actions[np.minimum(windows, len(self) - 1)]
+            chunks = self.actions[np.minimum(windows, len(self.dataset) - 1)]
             yield model_actions(self.embodiment, chunks, self.states[rows])[real]
 
 

@@ -20,6 +20,9 @@ class Source:
     weight: float = 1.0
     """How often it is drawn from, relative to the other sources."""
 
+    skip_idle: bool = False
+    """Leave out moments after which nothing moves for a whole chunk."""
+
 
 @attrs.frozen(kw_only=True)
 class Optimizer:

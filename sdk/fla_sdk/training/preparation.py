@@ -70,7 +70,9 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
         registry.tracker(tracker)
     embodiments = {source.embodiment: registry.embodiment(source.embodiment) for source in config.sources}
     demonstrations = [
-        Demonstrations(open_dataset(s.data, registry), embodiments[s.embodiment], horizon=spec.horizon)
+        Demonstrations(
+            open_dataset(s.data, registry), embodiments[s.embodiment], horizon=spec.horizon, skip_idle=s.skip_idle
+        )
         for s in config.sources
     ]
     tokenizer = family.tokenizer(model_config)
