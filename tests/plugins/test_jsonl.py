@@ -1,0 +1,35 @@
+"""`jsonl`: lines of metrics, and what becomes of those that a killed run wrote after its last checkpoint."""
+
+import json
+from pathlib import Path
+
+from fla_plugins.jsonl import JsonlRun
+
+
+def test_lines_are_on_disk_at_once(tmp_path: Path) -> None:
+    run = JsonlRun(tmp_path, {})
+    run.log(10, {"loss": 0.5})
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 10, "loss": 0.5}
+    run.close()
+
+
+def test_a_resumed_run_replaces_the_steps_it_takes_again(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    first = JsonlRun(tmp_path, {})
+    for step in (1, 2, 3, 4):
+        first.log(step, {"loss": 1.0})
+    first.close()
+    with file.open("a") as half:
+        half.write('{"step": 5, "lo')
+    second = JsonlRun(tmp_path, {})
+    assert len(file.read_text().splitlines()) == 5  # nothing is touched before there is something to say
+    second.log(3, {"loss": 2.0})
+    second.log(4, {"loss": 2.0})
+    second.close()
+    assert [tuple(json.loads(line).values()) for line in file.read_text().splitlines()] == [
+        (1, 1.0),
+        (2, 1.0),
+        (3, 2.0),
+        (4, 2.0),
+    ]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -1,0 +1,30 @@
+"""`progress`: what a training run prints into a log file."""
+
+from pathlib import Path
+
+import pytest
+
+from fla_plugins.progress import TrainingDisplay
+from fla_sdk.training.config import Source, TrainConfig
+
+
+def test_lines_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
+    config = TrainConfig(
+        model="pi05/tiny", sources=[Source(data="a", embodiment="planar2"), Source(data="b", embodiment="planar2")]
+    )
+    display = TrainingDisplay()
+    for _ in range(2):  # it serves one run after another
+        display.fla_train_started(config, Path("out"), 0)
+        display.fla_step_ended(1, 10, {})
+        display.fla_step_ended(2, 10, {"loss": 0.25, "steps_per_second": 4.0})
+        display.fla_checkpoint_saved(2, Path("out/checkpoints/2"))
+        display.fla_train_ended(2, "interrupted")
+        assert capsys.readouterr().out.splitlines() == [
+            "training pi05/tiny on planar2 in out",
+            "step 2/10  loss 0.2500  4.0 steps/s  2 s left",
+            "checkpoint of step 2: out/checkpoints/2",
+            "training interrupted at step 2",
+        ]
+    display.fla_train_started(config, Path("out"), 2)
+    display.fla_train_ended(10, "finished")
+    assert capsys.readouterr().out == "resuming at step 2 of pi05/tiny on planar2 in out\n"
