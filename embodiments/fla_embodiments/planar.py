@@ -13,7 +13,7 @@ def planar(joint_count: int) -> fla.Embodiment:
         name=f"planar{joint_count}",
         description=f"planar arm with {joint_count} joints, seen from above",
         state=fla.Space(fla.joints(*names, limits=(-np.pi, np.pi))),
-        action=fla.Space(fla.joints(*names, predict="relative", limits=(-np.pi, np.pi))),
+        action=fla.Space(fla.joints(*names, limits=(-np.pi, np.pi))),
         cameras=(fla.Camera("front", slot="base_0_rgb"),),
         control_hz=10,
         control_mode="joint_position",

@@ -159,9 +159,9 @@ def variants(*, pi05: bool) -> dict[str, Pi0Config]:
     base = Pi0Config(pi05=pi05, vision=SO400M, language=GEMMA_2B, expert=GEMMA_300M, max_tokens=200 if pi05 else 48)
     tiny = Pi0Config(
         pi05=pi05,
-        vision=SiglipConfig(width=96, depth=2, mlp_dim=192, heads=4, patch=8),
-        language=GemmaConfig(width=96, depth=3, mlp_dim=256, heads=4, kv_heads=1, head_dim=24),
-        expert=GemmaConfig(width=96, depth=3, mlp_dim=256, heads=4, kv_heads=1, head_dim=24),
+        vision=SiglipConfig(width=64, depth=1, mlp_dim=128, heads=4, patch=16),
+        language=GemmaConfig(width=64, depth=3, mlp_dim=128, heads=4, kv_heads=4, head_dim=16),
+        expert=GemmaConfig(width=64, depth=3, mlp_dim=128, heads=4, kv_heads=4, head_dim=16),
         vocab_size=1024,
         action_dim=8,
         horizon=8,

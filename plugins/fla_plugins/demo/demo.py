@@ -19,7 +19,7 @@ from fla_sdk.evaluation.server_process import server_process
 from fla_sdk.training.trainer import Trainer
 
 EMBODIMENTS = ("planar2", "planar3")
-RECIPE = "pi05_tiny"
+RECIPE = "pi05_planar"
 HELD_OUT_SEED = 5_000_000
 HELD_OUT_EPISODES = 3
 VIDEOS = 4
@@ -86,14 +86,12 @@ class Demo:
 
     def _record(self) -> None:
         for name in EMBODIMENTS:
-            options = {"linger": 2}
             record(
                 self.registry,
                 benchmark="planar",
                 embodiment=name,
                 episodes=self.demonstrations,
                 out=self.out / "data" / name,
-                options=options,
             )
             record(
                 self.registry,
@@ -102,7 +100,6 @@ class Demo:
                 episodes=HELD_OUT_EPISODES,
                 out=self.out / "held_out" / name,
                 seed=HELD_OUT_SEED,
-                options=options,
             )
 
     def _train(self, steps: int | None = None) -> Path:
@@ -110,7 +107,9 @@ class Demo:
         wanted = self.steps if steps is None else steps
         config = attrs.evolve(
             config,
-            sources=[fla.Source(data=str(self.out / "data" / name), embodiment=name) for name in EMBODIMENTS],
+            sources=[
+                fla.Source(data=str(self.out / "data" / name), embodiment=name, skip_idle=True) for name in EMBODIMENTS
+            ],
             out=self.out / ("run" if steps is None else "untrained"),
             steps=config.steps if wanted is None else wanted,
         )

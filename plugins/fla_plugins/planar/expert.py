@@ -9,36 +9,25 @@ from fla_sdk.errors import ConfigError
 
 
 class PlanarExpert:
-    """Moves all joints in proportion, at a constant speed, straight to the goal's pose, and holds it.
+    """Commands the pose of the goal from the first step on; the arm's own speed limit makes a path of it.
 
-    What it does depends on where the arm is, not on when: a policy that sees one moment can learn it. `noise`, a
-    fraction of the step, leads it beside the straight path on the way and fades to nothing at the goal, so that
-    demonstrations also show how to come back.
+    So the right action depends on the picture and the instruction alone. An expert that commanded small steps would
+    show how to continue a movement, which a policy learns from the joints without ever looking at the targets.
     """
 
-    def __init__(self, environment: PlanarEnvironment, *, seed: int, speed: float = 0.12, noise: float = 0.2) -> None:
-        """`speed` is the largest step of a joint in radians per control step."""
-        self._environment = environment
+    def __init__(self, environment: PlanarEnvironment) -> None:
         self._pose = environment.arm.inverse(environment.goal)
-        self._rng = np.random.default_rng(seed)
-        self._speed = min(speed, environment.rules.speed_limit)
-        self._noise = noise
 
     def __call__(self) -> NDArray[np.float64]:
-        """The joint angles `[N]` in radians to be at after the next step."""
-        joints = self._environment.joints
-        way = self._pose - joints
-        longest = float(np.abs(way).max())
-        step = way * min(1.0, self._speed / max(longest, 1e-12))
-        stray = self._noise * np.abs(step).max() * self._rng.standard_normal(joints.size)
-        # Within one step of the goal there is no room left to correct: go there.
-        return joints + step + (stray if longest > self._speed else 0.0)
+        """The joint angles `[N]` in radians to be at."""
+        return self._pose.copy()
 
 
 def expert(environment: Environment, seed: int) -> PlanarExpert:
-    """The demonstrator of an environment that was just reset; `seed` draws its noise."""
+    """The demonstrator of an environment that was just reset. It draws nothing, so `seed` changes nothing."""
+    del seed
     if not isinstance(environment, PlanarEnvironment):
         raise ConfigError(
             f"the planar expert reads the true state of a PlanarEnvironment, not of {type(environment).__name__}"
         )
-    return PlanarExpert(environment, seed=seed)
+    return PlanarExpert(environment)

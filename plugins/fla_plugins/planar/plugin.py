@@ -29,5 +29,5 @@ def fla_benchmarks() -> Iterator[Benchmark]:
         make=_make,
         max_steps=40,
         expert=_expert,
-        replan=8,
+        replan=4,
     )

@@ -20,6 +20,14 @@ BUILT_IN = (
     evaluate.COMMAND,
 )
 
+EXTRAS = {
+    **dict.fromkeys(("av", "flax", "grain", "jax", "matplotlib", "optax", "orbax", "pyarrow", "yaml"), "train"),
+    **dict.fromkeys(("sentencepiece", "safetensors", "rich"), "train"),
+    **dict.fromkeys(("gym_aloha", "gymnasium", "mujoco"), "sim"),
+    "lerobot": "lerobot",
+}
+"""Top-level module that a light installation lacks -> the extra that brings it."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `fla` with `argv` (default: the process's arguments) and return its exit status.
@@ -37,6 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments, registry) or 0)
     except FlaError as error:
         print(f"fla: error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in EXTRAS:
+            raise
+        extra = EXTRAS[str(error.name).split(".")[0]]
+        print(f'fla: error: this needs {error.name}: pip install "fla-sdk[{extra}]"', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("fla: interrupted", file=sys.stderr)

@@ -11,6 +11,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from fla_sdk.client import ChunkExecutor, PolicyClient
 from fla_sdk.environment import Environment
 from fla_sdk.errors import ConfigError, UnknownNameError
 from fla_sdk.evaluation.episode import Episode, play, save_animation
@@ -82,6 +83,9 @@ def evaluate(evaluation: Evaluation, registry: Registry, *, label: str | None = 
     The episodes depend on their seeds alone, not on how many workers there are.
     """
     check(evaluation, registry)
+    # A server that cannot be reached, or knows another robot, is told once and here, not by every worker.
+    with PolicyClient(evaluation.url, embodiment=evaluation.embodiment, token=evaluation.token):
+        pass
     seeds = range(evaluation.seed, evaluation.seed + evaluation.episodes)
     workers = min(evaluation.workers, evaluation.episodes)
     done: list[Episode] = []
@@ -118,7 +122,6 @@ class _Worker:
     """A process's own environment and connection, kept from episode to episode."""
 
     def __init__(self, evaluation: Evaluation) -> None:
-        from fla_sdk.client import ChunkExecutor, PolicyClient
         from fla_sdk.plugins import load_plugins
 
         self.evaluation = evaluation
