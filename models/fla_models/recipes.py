@@ -34,7 +34,7 @@ def _frozen_backbone(family: str) -> TrainConfig:
 def fla_recipes() -> Iterator[fla.Recipe]:
     yield fla.Recipe(
         name="pi05_tiny",
-        description="half a million parameters from scratch on 64x64 images: minutes on two CPU cores, for simple robots",
+        description="half a million parameters from scratch on 64x64 images: minutes on two cores, for simple robots",
         config=_tiny,
     )
     yield fla.Recipe(

@@ -60,7 +60,7 @@ class Codec:
         tokens, token_mask = prompts.pad_tokens(ids, max_tokens=self.spec.max_tokens)
         return ModelInput(
             images=images,
-            image_masks={slot: np.True_ for slot in images},
+            image_masks=dict.fromkeys(images, np.True_),
             state=transforms.pad(state, self.spec.action_dim).astype(np.float32),
             tokens=tokens,
             token_mask=token_mask,

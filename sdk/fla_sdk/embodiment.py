@@ -96,7 +96,7 @@ class Embodiment:
         self.relative_to()
 
     def relative_to(self) -> NDArray[np.int64]:
-        """`[action width]`: for each action dimension predicted relative, the state dimension it is relative to; else -1.
+        """`[A]`: for each action dimension that is predicted relative, the state dimension it is relative to; else -1.
 
         Matched by dimension name, and the units must agree.
         """
@@ -111,8 +111,8 @@ class Embodiment:
                 if name not in state_index:
                     hint = f"; did you mean {close!r}?" if (close := nearest(name, state_index)) else ""
                     raise EmbodimentError(
-                        f"embodiment {self.name!r}: action {name!r} is predicted relative to the state, but the state has "
-                        f"no dimension of that name{hint} (state: {', '.join(state_index)})"
+                        f"embodiment {self.name!r}: action {name!r} is predicted relative to the state, but the state "
+                        f"has no dimension of that name{hint} (state: {', '.join(state_index)})"
                     )
                 if state_units[name] != field.unit:
                     raise EmbodimentError(

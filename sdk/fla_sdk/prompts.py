@@ -27,7 +27,7 @@ def pi0(tokenizer: Tokenizer, task: str, state: NDArray[np.floating]) -> list[in
 
 
 def pi05(tokenizer: Tokenizer, task: str, state: NDArray[np.floating]) -> list[int]:
-    """`Task: <task>, State: <bins>;\\nAction: `, the normalized state `[S]` in 256 bins (openpi-compatible)."""
+    r"""`Task: <task>, State: <bins>;\nAction: `, the normalized state `[S]` in 256 bins (openpi-compatible)."""
     bins = " ".join(str(b) for b in discretize(state))
     return list(tokenizer.encode(f"Task: {clean(task)}, State: {bins};\nAction: ", bos=True))
 
@@ -35,7 +35,9 @@ def pi05(tokenizer: Tokenizer, task: str, state: NDArray[np.floating]) -> list[i
 STYLES: Mapping[str, Style] = {"pi0": pi0, "pi05": pi05}
 
 
-def pad_tokens(ids: list[int], *, max_tokens: int, length: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+def pad_tokens(
+    ids: list[int], *, max_tokens: int, length: int | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Ids and their mask, `[L]` each, padded with 0 to `length`, or to the shortest bucket that holds them.
 
     Prompts above `max_tokens` lose their end, with a warning (openpi-compatible).

@@ -81,7 +81,9 @@ class Field:
             )
         if self.rotation is not None:
             if self.rotation not in ROTATION_WIDTH:
-                raise EmbodimentError(f"{where}: unknown rotation {self.rotation!r} (known: {', '.join(ROTATION_WIDTH)})")
+                raise EmbodimentError(
+                    f"{where}: unknown rotation {self.rotation!r} (known: {', '.join(ROTATION_WIDTH)})"
+                )
             if len(self.names) != ROTATION_WIDTH[self.rotation]:
                 raise EmbodimentError(
                     f"{where}: a {self.rotation} rotation has {ROTATION_WIDTH[self.rotation]} numbers, "

@@ -15,8 +15,14 @@ def progress(description: str, total: int, *, every_s: float = 10.0) -> Iterator
     """
     if sys.stdout.isatty():
         try:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-            from rich.progress import TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
         except ImportError:
             pass
         else:

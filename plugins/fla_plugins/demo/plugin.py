@@ -28,7 +28,9 @@ def fla_recipes() -> Iterator[fla.Recipe]:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of everything it makes (emptied first)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("out/demo"), help="folder of everything it makes (emptied first)"
+    )
     parser.add_argument("--demonstrations", type=int, default=2000, help="recorded per arm (default 2000)")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: the recipe's)")
     parser.add_argument("--episodes", type=int, default=100, help="evaluated per arm (default 100)")

@@ -17,7 +17,8 @@ from fla_sdk.evaluation.benchmark import EvaluationResult
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1b1f24 }
 h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem }
-table { border-collapse: collapse } th, td { padding: .3rem 1rem .3rem 0; text-align: left; border-bottom: 1px solid #ddd }
+table { border-collapse: collapse }
+th, td { padding: .3rem 1rem .3rem 0; text-align: left; border-bottom: 1px solid #ddd }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
 figure { margin: 1rem 0 } figcaption { color: #57606a; font-size: .9rem } img, svg { max-width: 100%; height: auto }
 .strip { display: flex; gap: 4px } .strip img { width: 12%; image-rendering: auto; border-radius: 4px }
@@ -41,9 +42,7 @@ def write_report(
     policy = fla.Policy.load(checkpoint, plugins=registry)
     sections = [
         "<h1>One policy, two arms</h1>",
-        f"<p>One {html.escape(policy.description)} was trained from scratch on demonstrations of "
-        f"{html.escape(' and '.join(after))}, served over the network, and drove both through the client. Targets and "
-        "starting poses of the evaluation were not in the demonstrations.</p>",
+        _introduction(policy, list(after)),
         "<h2>Success</h2>",
         _success_table(before, after),
         "<h2>Learning curve</h2>",
@@ -63,9 +62,24 @@ def write_report(
     return path
 
 
+def _introduction(policy: fla.Policy, names: Sequence[str]) -> str:
+    return (
+        f"<p>One {html.escape(policy.description)} was trained from scratch on demonstrations of "
+        f"{html.escape(' and '.join(names))}, served over the network, and drove both through the client. Targets and "
+        "starting poses of the evaluation were not in the demonstrations.</p>"
+    )
+
+
 def _success_table(before: Mapping[str, EvaluationResult], after: Mapping[str, EvaluationResult]) -> str:
     rows = [
-        (name, *(f"{100 * r.rate:.0f} % ({100 * r.low:.0f} to {100 * r.high:.0f})" for r in (a.success, before[name].success)), str(a.success.episodes))
+        (
+            name,
+            *(
+                f"{100 * r.rate:.0f} % ({100 * r.low:.0f} to {100 * r.high:.0f})"
+                for r in (a.success, before[name].success)
+            ),
+            str(a.success.episodes),
+        )
         for name, a in after.items()
     ]
     return _table([("embodiment", "trained", "untrained", "episodes each")], rows) + (
@@ -122,7 +136,9 @@ def _open_loop(registry: fla.Registry, policy: fla.Policy, name: str, folder: Pa
         axis.set_ylabel(f"{robot.action.names[dim]} ({_unit(robot, dim)})")
     axes[-1].set_xlabel("control step of the held-out episodes")
     mean = np.concatenate(errors).mean(axis=0)
-    listed = ", ".join(f"{n} {e:.3f} {_unit(robot, i)}" for i, (n, e) in enumerate(zip(robot.action.names, mean, strict=True)))
+    listed = ", ".join(
+        f"{n} {e:.3f} {_unit(robot, i)}" for i, (n, e) in enumerate(zip(robot.action.names, mean, strict=True))
+    )
     return _figure(
         _svg(figure),
         f"{name}: actions of the demonstrator (black) and chunks predicted from what was seen at their first step "
@@ -168,7 +184,9 @@ def _figure(content: str, caption: str) -> str:
 def _table(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{html.escape(cell)}</th>" for row in heads for cell in row)
     body = "".join(
-        "<tr>" + "".join(f'<td class="{"number" if i else ""}">{html.escape(c)}</td>' for i, c in enumerate(row)) + "</tr>"
+        "<tr>"
+        + "".join(f'<td class="{"number" if i else ""}">{html.escape(c)}</td>' for i, c in enumerate(row))
+        + "</tr>"
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"

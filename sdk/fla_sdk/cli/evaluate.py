@@ -18,7 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     policy = parser.add_mutually_exclusive_group(required=True)
     policy.add_argument("--checkpoint", type=Path, metavar="DIR", help="checkpoint to serve for the evaluation")
     policy.add_argument("--server", metavar="URL", help="running policy server, ws://HOST:PORT (token: FLA_TOKEN)")
-    parser.add_argument("--embodiment", action="append", metavar="NAME", help="repeatable; default: all of the benchmark")
+    parser.add_argument(
+        "--embodiment", action="append", metavar="NAME", help="repeatable; default: all of the benchmark"
+    )
     parser.add_argument("--episodes", type=int, default=50, help="per embodiment (default 50)")
     parser.add_argument("--seed", type=int, help="of the first episode")
     parser.add_argument("--replan", type=int, help="actions executed per chunk (default: the benchmark's)")

@@ -9,7 +9,11 @@ from fla_sdk.errors import ConfigError
 
 def add_options(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help=f"an option of the {what}, value as JSON or text"
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"an option of the {what}, value as JSON or text",
     )
 
 

@@ -1,6 +1,7 @@
 """`fla train RECIPE`: train a model on one or several datasets."""
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,8 @@ def _assignment(text: str) -> tuple[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text!r}: the value is not YAML: {error}") from error
     if isinstance(parsed, str):  # YAML 1.1 reads 1e-4 as text
-        try:
+        with contextlib.suppress(ValueError):
             parsed = float(parsed)
-        except ValueError:
-            pass
     return field, parsed
 
 

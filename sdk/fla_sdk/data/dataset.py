@@ -69,5 +69,3 @@ class EpisodeWriter(Protocol):
     def close(self) -> None:
         """Finish the dataset; an uncommitted episode is forgotten."""
         ...
-
-

@@ -31,7 +31,8 @@ class Demonstrations:
     def __init__(self, dataset: Dataset, embodiment: Embodiment, *, horizon: int, skip_idle: bool = False) -> None:
         """`skip_idle` leaves out the moments after which nothing moves for a whole chunk; they stay in the chunks of
         the moments before them. Where a robot rests, its state gives the action away and nothing is learned about
-        images (openpi filters DROID for the same reason)."""
+        images (openpi filters DROID for the same reason).
+        """
         self.dataset, self.embodiment, self.horizon = dataset, embodiment, horizon
         columns = _Columns(dataset)
         self.states = _vectors(dataset, columns, embodiment, embodiment.state, "state")
@@ -102,7 +103,7 @@ class Demonstrations:
         return model_state(self.embodiment, self.states[self.rows])
 
     def model_actions(self, *, block: int = 4096) -> Floats:
-        """All real steps of all chunks as the model predicts them, `[M, A]`; steps past an episode's end are left out."""
+        """Steps of all chunks as the model predicts them, `[M, A]`, without those past an episode's end."""
         return np.concatenate(list(self._action_blocks(block)))
 
     def _action_blocks(self, block: int) -> Iterator[Floats]:
@@ -140,7 +141,8 @@ def _vectors(dataset: Dataset, columns: _Columns, embodiment: Embodiment, space:
     vectors = space.gather(columns, kind)
     if vectors is None:
         raise DataError(
-            f"{where}: it has no {kind}; expected {space.keys(kind)}, the dataset has {', '.join(columns) or 'no columns'}. "
+            f"{where}: it has no {kind}; expected {space.keys(kind)}, "
+            f"the dataset has {', '.join(columns) or 'no columns'}. "
             "Add the dataset's key to the embodiment's aliases, or choose another embodiment."
         )
     if vectors.ndim != 2 or vectors.shape[1] != space.width:
@@ -195,7 +197,8 @@ def _camera_keys(dataset: Dataset, embodiment: Embodiment) -> dict[str, str]:
         elif camera.required:
             hint = f"; did you mean {close!r}?" if (close := nearest(camera.name, available)) else ""
             raise DataError(
-                f"dataset {dataset.path} does not fit embodiment {embodiment.name!r}: camera {camera.name!r} is missing; "
-                f"expected one of {', '.join(camera.keys)}, the dataset has {', '.join(available) or 'no cameras'}{hint}"
+                f"dataset {dataset.path} does not fit embodiment {embodiment.name!r}: camera {camera.name!r} is "
+                f"missing; expected one of {', '.join(camera.keys)}, "
+                f"the dataset has {', '.join(available) or 'no cameras'}{hint}"
             )
     return found

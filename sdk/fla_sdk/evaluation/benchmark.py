@@ -67,7 +67,9 @@ def check(evaluation: Evaluation, registry: Registry) -> Benchmark:
     """The benchmark; raises before any process is started when names or numbers make no sense."""
     benchmark = registry.benchmark(evaluation.benchmark)
     if evaluation.embodiment not in benchmark.embodiments:
-        raise UnknownNameError(f"embodiment of benchmark {benchmark.name!r}", evaluation.embodiment, benchmark.embodiments)
+        raise UnknownNameError(
+            f"embodiment of benchmark {benchmark.name!r}", evaluation.embodiment, benchmark.embodiments
+        )
     registry.embodiment(evaluation.embodiment)
     for name in ("episodes", "workers"):
         if getattr(evaluation, name) < 1:
@@ -156,7 +158,7 @@ _worker: _Worker | None = None
 
 
 def _open(evaluation: Evaluation) -> None:
-    global _worker  # noqa: PLW0603 - the only way to hand state from a pool's initializer to its tasks
+    global _worker
     _worker = _Worker(evaluation)
 
 

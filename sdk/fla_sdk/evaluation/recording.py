@@ -1,6 +1,6 @@
 """Recording demonstrations of a benchmark's scripted expert into a dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from fla_sdk.data.dataset import EpisodeWriter
 from fla_sdk.environment import Environment
 from fla_sdk.errors import ConfigError, DataError, UnknownNameError
 from fla_sdk.evaluation.episode import play
 from fla_sdk.plugins import Registry
+from fla_sdk.records import Expert
 from fla_sdk.terminal import progress
 
 
@@ -72,16 +74,8 @@ def record(
             while kept < episodes:
                 if attempts >= 5 * max(kept, 4):
                     raise DataError(f"the expert of {benchmark!r} solved only {kept} of {attempts} episodes; giving up")
-                demonstrate: list[Any] = []  # the expert is made after reset, so at the first action
-
-                def act(environment: Environment) -> NDArray[np.floating]:
-                    if not demonstrate:
-                        demonstrate.append(expert(environment, seed + attempts))  # noqa: B023 - used before it changes
-                    observation, action = environment.observe(), demonstrate[0]()  # noqa: B023
-                    writer.add(observation, action)
-                    return action
-
-                episode = play(environment, act, seed=seed + attempts, max_steps=chosen.max_steps)
+                take = _Take(expert, writer, seed + attempts)
+                episode = play(environment, take, seed=seed + attempts, max_steps=chosen.max_steps)
                 attempts += 1
                 if episode.success:
                     writer.save_episode()
@@ -93,3 +87,18 @@ def record(
         writer.close()
         environment.close()
     return Recording(path=out, episodes=kept, attempts=attempts, rows=rows)
+
+
+class _Take:
+    """One attempt: chooses the expert's actions and writes down what it saw before each."""
+
+    def __init__(self, expert: Callable[[Environment, int], Expert], writer: EpisodeWriter, seed: int) -> None:
+        self._make, self._writer, self._seed = expert, writer, seed
+        self._expert: Expert | None = None  # made at the first action, because it needs an episode to have begun
+
+    def __call__(self, environment: Environment) -> NDArray[np.floating]:
+        if self._expert is None:
+            self._expert = self._make(environment, self._seed)
+        observation, action = environment.observe(), self._expert()
+        self._writer.add(observation, action)
+        return action

@@ -76,9 +76,7 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
         for s in config.sources
     ]
     tokenizer = family.tokenizer(model_config)
-    stats = {
-        name: statistics.compute([d for d in demonstrations if d.embodiment.name == name]) for name in embodiments
-    }
+    stats = {name: statistics.compute([d for d in demonstrations if d.embodiment.name == name]) for name in embodiments}
     codecs = {
         name: Codec(embodiment=embodiment, spec=spec, stats=stats[name], tokenizer=tokenizer)
         for name, embodiment in embodiments.items()

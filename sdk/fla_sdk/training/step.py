@@ -68,7 +68,6 @@ def train_step(
     penalties: Sequence[Penalty] = (),
 ) -> tuple[TrainState, Mapping[str, jax.Array]]:
     """The next state, and metrics as scalars on the device. `rng` is the run's key, the same for every step."""
-
     # --- Loss -------------------------------------------------------------------------------------------------------
 
     step_rng = jax.random.fold_in(rng, state.step)

@@ -218,9 +218,7 @@ class _Run:
             family=self.prepared.family.name,
             variant=self.config.model.split("/", 1)[1],
             model=unstructure(self.prepared.model_config),
-            embodiments={
-                name: checkpoint.describe(codec.embodiment) for name, codec in self.prepared.codecs.items()
-            },
+            embodiments={name: checkpoint.describe(codec.embodiment) for name, codec in self.prepared.codecs.items()},
             step=step,
             trainable=trainable if self.config.freeze else (),
             train=unstructure(self.config),
