@@ -75,7 +75,7 @@ _HOME = {
     "load_plugins": "fla_sdk.plugins",
 }
 
-__all__ = sorted(_HOME)
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if not TYPE_CHECKING:
 

@@ -30,11 +30,9 @@ class Codec:
     spec: ModelSpec
     stats: NormStats
     tokenizer: Tokenizer
-    _relative: NDArray[np.int64] = attrs.field(init=False)
-
-    @_relative.default  # pyright: ignore[reportAttributeAccessIssue, reportUntypedFunctionDecorator]
-    def _relative_default(self) -> NDArray[np.int64]:
-        return self.embodiment.relative_to()
+    _relative: NDArray[np.int64] = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self.embodiment.relative_to(), takes_self=True)
+    )
 
     def __attrs_post_init__(self) -> None:
         check_fit(self.embodiment, self.spec)

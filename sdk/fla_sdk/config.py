@@ -3,7 +3,8 @@
 Nothing is coerced: `"7"` is not 7 and a string is not a list. Unknown keys are refused with the nearest known one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -37,7 +38,7 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(lambda t: t is Any, lambda value, _: value)
 
     def record(cls: type) -> Any:
-        inner = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)
+        inner: Callable[..., Any] = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)  # pyright: ignore
 
         def structure(value: Any, t: Any) -> Any:
             if isinstance(value, cls):
@@ -51,26 +52,28 @@ def _converter() -> cattrs.Converter:
 
     converter.register_structure_hook_factory(attrs.has, record)
     # A bare string is a sequence of letters to Python; in a config it is a mistake.
-    converter.register_structure_hook_factory(
-        lambda t: getattr(t, "__origin__", None) in (tuple, list, Sequence),
-        lambda t: _sequence_hook(converter, t),
-    )
+    converter.register_structure_hook_factory(_is_sequence, partial(_sequence_hook, converter))
     return converter
+
+
+def _is_sequence(kind: Any) -> bool:
+    return getattr(kind, "__origin__", None) in (tuple, list, Sequence)
 
 
 def _sequence_hook(converter: cattrs.Converter, kind: Any) -> Any:
     arguments = kind.__args__
-    endless = len(arguments) != 2 or arguments[1] is Ellipsis
-    build = list if kind.__origin__ is list else tuple
+    fixed = kind.__origin__ is tuple and Ellipsis not in arguments
+    build: Callable[..., Any] = list if kind.__origin__ is list else tuple
 
     def structure(value: Any, _: Any) -> Any:
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise ConfigError(f"expected a list, got {value!r}")
         items = cast("Sequence[Any]", value)
-        if not endless and len(items) != len(arguments):
+        if fixed and len(items) != len(arguments):
             raise ConfigError(f"expected {len(arguments)} values, got {len(items)}: {value!r}")
-        types = [arguments[0]] * len(items) if endless else list(arguments)
-        return build(converter.structure(item, t) for item, t in zip(items, types, strict=True))
+        types: list[Any] = list(arguments) if fixed else [arguments[0]] * len(items)
+        built: Any = build(converter.structure(item, t) for item, t in zip(items, types, strict=True))
+        return built
 
     return structure
 

@@ -1,7 +1,7 @@
 """`Embodiment`: everything the SDK knows about a robot, in one frozen record."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -162,9 +162,11 @@ class Embodiment:
         return state if state.dtype.kind == "f" else state.astype(np.float32)
 
     def _task(self, record: Mapping[str, Any]) -> str:
-        task = next((record[key] for key in ("task", "prompt") if record.get(key) is not None), self.default_task)
-        if isinstance(task, np.ndarray):
-            task = task.item() if task.ndim == 0 else task
+        given = [record[key] for key in ("task", "prompt") if record.get(key) is not None]
+        task: Any = given[0] if given else self.default_task
+        if isinstance(task, np.ndarray):  # as openpi's clients send it
+            task = cast("NDArray[Any]", task)
+            task = task.item() if task.size == 1 else task.tolist()
         if isinstance(task, bytes):
             task = task.decode()
         if not isinstance(task, str):

@@ -154,7 +154,7 @@ def drain(result: Any) -> Iterator[Any]:
     """The records in one hook result, which may be a record, None, or an iterable of records."""
     if result is None:
         return
-    if attrs.has(type(result)):
+    if hasattr(result, "__attrs_attrs__"):
         yield result
         return
     yield from result

@@ -2,12 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 
 @contextmanager
-def progress(description: str, total: int, *, every_s: float = 10.0) -> Iterator[Callable[..., None]]:
+def progress(description: str, total: int, *, every_s: float = 10.0) -> Generator[Callable[..., None], None, None]:
     """A function to call after each of `total` units of work, with an optional note: `advance("3 of 4 solved")`.
 
     Uses rich where it is installed and standard output is a terminal; otherwise prints a line every `every_s` seconds
@@ -30,7 +30,11 @@ def progress(description: str, total: int, *, every_s: float = 10.0) -> Iterator
             left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
             with Progress(*columns, *left) as bar:
                 task = bar.add_task(description, total=total, note="")
-                yield lambda note="": bar.update(task, advance=1, note=note)
+
+                def update(note: str = "") -> None:
+                    bar.update(task, advance=1, note=note)
+
+                yield update
             return
     begun = said = time.monotonic()
     done = 0

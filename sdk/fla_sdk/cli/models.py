@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections import Counter
+from typing import Any
 
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command, ModelFamily
@@ -38,7 +39,8 @@ def parameter_counts(family: ModelFamily, variant: str) -> Counter[str]:
     from fla_sdk.policy import parameters
 
     config = family.variants[variant]
-    _, flat = parameters.split(jax.eval_shape(lambda: family.build(config, 0)))
+    abstract: Any = jax.eval_shape(lambda: family.build(config, 0))  # pyright: ignore[reportUnknownMemberType]
+    _, flat = parameters.split(abstract)
     counts: Counter[str] = Counter()
     for path, leaf in flat.items():
         counts[family.group(path)] += math.prod(leaf.shape)

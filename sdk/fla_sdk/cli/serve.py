@@ -40,13 +40,17 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
             "default_embodiment": policy.default,
             "horizon": policy.spec.horizon,
         }
+
+    def on_call(name: str, milliseconds: float) -> None:
+        registry.policy_called(embodiment=name, milliseconds=milliseconds)
+
     serve(
         policy,
         host=arguments.host,
         port=arguments.port,
         token=token,
         allow_public=arguments.allow_public,
-        on_call=lambda name, milliseconds: registry.policy_called(embodiment=name, milliseconds=milliseconds),
+        on_call=on_call,
         **announced,
     )
 

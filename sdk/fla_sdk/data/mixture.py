@@ -29,7 +29,7 @@ class Mixture:
         loss_dims: str = "own",
     ) -> None:
         """`loss_dims="all"` marks padded dimensions and steps as real, as openpi trains."""
-        import grain
+        import grain  # pyright: ignore[reportMissingTypeStubs]
 
         if not parts:
             raise DataError("a mixture needs at least one dataset")

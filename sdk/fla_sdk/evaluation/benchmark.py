@@ -40,7 +40,7 @@ class Evaluation:
     """Actions executed per predicted chunk; None: what the benchmark says."""
 
     max_steps: int | None = None
-    options: Mapping[str, Any] = attrs.field(factory=dict)
+    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     """Options of the benchmark's `make`."""
 
     videos: int = 0

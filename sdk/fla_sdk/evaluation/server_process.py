@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,9 @@ READY = re.compile(r"serving on (ws://\S+)")
 
 
 @contextmanager
-def server_process(checkpoint: Path, *, start_limit_s: float = 300.0, stop_limit_s: float = 20.0) -> Iterator[str]:
+def server_process(
+    checkpoint: Path, *, start_limit_s: float = 300.0, stop_limit_s: float = 20.0
+) -> Generator[str, None, None]:
     """Run `fla serve CHECKPOINT` on a free port and yield its URL; it is stopped at the end.
 
     Raises `ConnectionLost` with what the server printed when it ends, or is not ready after `start_limit_s` seconds.

@@ -45,14 +45,14 @@ class Manifest:
     trainable: tuple[str, ...] = ()
     """Paths of the parameters that were trained; empty when all were."""
 
-    train: Mapping[str, Any] = attrs.field(factory=dict)
+    train: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     """The training config as plain values."""
 
-    sampler: Mapping[str, Any] = attrs.field(factory=dict)
+    sampler: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     plugins: tuple[str, ...] = ()
     """`distribution version` of every plugin that was loaded."""
 
-    versions: Mapping[str, Any] = attrs.field(factory=dict)
+    versions: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     git: str | None = None
     format: int = FORMAT
 

@@ -66,7 +66,7 @@ class TrainConfig:
     model: str
     """`family/variant`, as `fla models` lists them."""
 
-    model_options: Mapping[str, Any] = attrs.field(factory=dict)
+    model_options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     """Fields of the variant's config to change, such as `{"horizon": 20}`."""
 
     sources: tuple[Source, ...] = attrs.field(default=(), converter=tuple)
