@@ -30,7 +30,7 @@ def initialise(model: "Pi0", *, rngs: nnx.Rngs) -> None:
     words = language.embedder.input_embedding
     words[...] = nnx.initializers.normal(words[...].shape[-1] ** -0.5)(rngs.params(), words[...].shape)
     for path, norm in nnx.iter_modules(model):
-        if path and path[-1] == "Dense_0" and "llm" in path:
+        if isinstance(norm, nnx.Linear) and path[-1] == "Dense_0" and "llm" in path and norm.bias is not None:
             scale, shift, gate = jnp.split(norm.bias[...], 3, axis=-1)
             norm.bias[...] = jnp.concatenate([scale, shift, jnp.ones_like(gate)], axis=-1)
 
