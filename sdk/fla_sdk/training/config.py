@@ -1,5 +1,6 @@
 """`TrainConfig`: everything a run depends on, as one record that survives YAML."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,13 @@ def from_yaml(text: str, *, where: str = "config") -> TrainConfig:
 
     from fla_sdk.config import structure
 
+    class Loader(yaml.SafeLoader):
+        """YAML 1.1 takes `1e-4` for text; everybody means a number."""
+
+    number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     try:
-        tree = yaml.safe_load(text)
+        tree = yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not YAML: {error}") from error
     return structure(tree, TrainConfig, where=where)

@@ -12,6 +12,7 @@ import pytest
 from fla_plugins.lerobot_v3.writer import LeRobotWriter
 from fla_sdk.cli import main
 from fla_sdk.policy import checkpoint
+from fla_sdk.training.config import from_yaml, to_yaml
 
 Fails = Callable[..., str]
 
@@ -32,9 +33,7 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Fails:
 
 def _dataset(path: Path, *, names: tuple[str, ...], camera: str = "front") -> Path:
     """Two rows of a robot."""
-    writer = LeRobotWriter(
-        path, robot="planar2", fps=10, state_names=names, action_names=names, cameras=(camera,)
-    )
+    writer = LeRobotWriter(path, robot="planar2", fps=10, state_names=names, action_names=names, cameras=(camera,))
     for value in (0.0, 0.1):
         vector = np.full(len(names), value, np.float32)
         image = np.zeros((64, 64, 3), np.uint8)
@@ -122,8 +121,18 @@ def test_a_checkpoint_made_for_another_model(
     fails: Fails, trained: Path, arms: dict[str, Path], tmp_path: Path
 ) -> None:
     said = fails(
-        "train", "pi05_tiny", "--data", arms["planar2"], "--embodiment", "planar2", "--init", trained, "--steps", 1,
-        "--out", tmp_path / "run",
+        "train",
+        "pi05_tiny",
+        "--data",
+        arms["planar2"],
+        "--embodiment",
+        "planar2",
+        "--init",
+        trained,
+        "--steps",
+        1,
+        "--out",
+        tmp_path / "run",
     )
     assert "was made for another model" in said
     assert " in the checkpoint, " in said
@@ -177,6 +186,14 @@ def test_numbers_are_read_as_numbers(arms: dict[str, Path], capsys: pytest.Captu
     assert {"  peak_lr: 0.0001", "ema_decay: null", "steps: 7"} <= set(printed)
 
 
+def test_exponents_are_numbers_in_config_files() -> None:
+    """YAML 1.1 would read 1e-4 as text."""
+    text = "model: pi05/tiny\noptimizer: {peak_lr: 1e-4, eps: 2.E-9, end_lr: 0.5e-5}\n"
+    config = from_yaml(text)
+    assert (config.optimizer.peak_lr, config.optimizer.eps, config.optimizer.end_lr) == (1e-4, 2e-9, 5e-6)
+    assert from_yaml(to_yaml(config)) == config
+
+
 def test_sources_and_their_flags_must_match(fails: Fails, arms: dict[str, Path]) -> None:
     data = ["train", "pi05_tiny", *(word for path in arms.values() for word in ("--data", path))]
     assert "which robot made the data?" in fails(*data)
@@ -192,6 +209,8 @@ def test_config_files(fails: Fails, tmp_path: Path) -> None:
     assert "there is no config file" in fails("train", tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("model: [")
     assert "bad.yaml is not YAML" in fails("train", tmp_path / "bad.yaml")
+    (tmp_path / "text.yaml").write_text("model: pi05/tiny\noptimizer: {peak_lr: fast}\n")
+    assert "optimizer.peak_lr: expected float, got 'fast'" in fails("train", tmp_path / "text.yaml")
     (tmp_path / "typo.yaml").write_text("model: pi05/tiny\nbatchsize: 4\n")
     assert "no field 'batchsize'; did you mean 'batch_size'?" in fails("train", tmp_path / "typo.yaml")
 

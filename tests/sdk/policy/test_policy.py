@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,12 +104,15 @@ def test_parameters_without_a_manifest(registry: Any, copy: Path) -> None:
         Policy.load(copy, plugins=registry)
 
 
-def test_a_damaged_parameter_file(registry: Any, copy: Path) -> None:
+def test_a_damaged_parameter_file(copy: Path) -> None:
+    """In a process of its own: Orbax leaves reads behind that fail later."""
     largest = max((file for file in (copy / "params").rglob("*") if file.is_file()), key=lambda f: f.stat().st_size)
     content = largest.read_bytes()
     largest.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match="params cannot be read"):
-        Policy.load(copy, plugins=registry)
+    command = [sys.executable, "-m", "fla_sdk.cli", "serve", str(copy), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert f"fla: error: {copy / 'params'} cannot be read: " in done.stderr
 
 
 @pytest.mark.parametrize("content", [b'{"family": "pi05", ', b"[]", b"\xff\xfe\x00", b""])
