@@ -73,6 +73,11 @@ class PolicyClient:
         """What the server said about itself when the connection was opened last."""
         return self._session.metadata
 
+    @property
+    def horizon(self) -> int | None:
+        """Actions in a chunk for this embodiment; None when the server does not say."""
+        return self._session.horizon
+
     def infer(self, observation: Mapping[str, Any]) -> dict[str, Any]:
         """Send one observation; returns at least `actions` `[T, A]`, read-only, in the embodiment's units.
 

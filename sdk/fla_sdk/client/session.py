@@ -56,6 +56,17 @@ class Session:
             raise ProtocolError(f"{self.url} sent a {type(reply).__name__} where a policy server sends a map")
         return cast("dict[str, Any]", reply)
 
+    @property
+    def horizon(self) -> int | None:
+        """Actions in a chunk, from the greeting; None when the server does not say."""
+        fla = self.metadata.get("fla")
+        if not isinstance(fla, dict):
+            return None
+        known: Any = cast("dict[str, Any]", fla)
+        name = self._embodiment or known.get("default_embodiment")
+        horizon: Any = known.get("embodiments", {}).get(name, {}).get("horizon")
+        return horizon if isinstance(horizon, int) else None
+
     def _embodiments(self) -> list[str] | None:
         """Names that the server lists; None when it is not one of ours."""
         fla = self.metadata.get("fla")

@@ -132,7 +132,9 @@ class _Worker:
         self.control_hz = registry.embodiment(evaluation.embodiment).control_hz
         self.environment: Environment = self.benchmark.make(evaluation.embodiment, **evaluation.options)
         self.client = PolicyClient(evaluation.url, embodiment=evaluation.embodiment, token=evaluation.token)
-        self.executor = ChunkExecutor(self.client, replan=evaluation.replan or self.benchmark.replan)
+        # A benchmark's suggestion may be longer than this policy's chunks; what the caller chose is not corrected.
+        suggested = min(self.benchmark.replan, self.client.horizon or self.benchmark.replan)
+        self.executor = ChunkExecutor(self.client, replan=evaluation.replan or suggested)
 
     def run(self, seed: int) -> Episode:
         evaluation = self.evaluation
