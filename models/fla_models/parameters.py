@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from fla_models.configs import Pi0Config
-from fla_sdk.errors import CheckpointError, nearest
+from fla_sdk.policy.parameters import check
 
 GROUPS = ("vision", "language", "action_expert", "projections", "lora")
 
@@ -45,17 +45,6 @@ def assign(model: nnx.Module, values: Mapping[str, Any]) -> None:
     Raises `CheckpointError` when a path is missing or unexpected, or a shape differs; then nothing is changed.
     """
     variables = {"/".join(map(str, path)): v for path, v in nnx.to_flat_state(nnx.state(model, nnx.Param))}
-    problems = [f"missing {path} {variables[path].shape}" for path in sorted(variables.keys() - values.keys())]
-    for path in sorted(values.keys() - variables.keys()):
-        close = nearest(path, variables)
-        problems.append(f"unexpected {path}" + (f" (did you mean {close}?)" if close else ""))
-    for path in sorted(variables.keys() & values.keys()):
-        ours, theirs = tuple(variables[path].shape), tuple(values[path].shape)
-        if ours != theirs:
-            problems.append(f"{path}: the model has shape {ours}, the values have {theirs}")
-    if problems:
-        shown = "\n  ".join(problems[:20])
-        more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
-        raise CheckpointError(f"the parameters do not fit the model, {len(problems)} differ:\n  {shown}{more}")
+    check(values, {path: variable.get_value() for path, variable in variables.items()}, where="this set of parameters")
     flat = [(tuple(path.split("/")), variable.replace(values[path])) for path, variable in variables.items()]
     nnx.update(model, nnx.from_flat_state(flat))

@@ -215,7 +215,7 @@ def test_wrong_parameters_are_named_and_nothing_changes(model: Pi0) -> None:
     message = str(caught.value)
     assert "missing action_in_proj/kernel (4, 12)" in message
     assert "unexpected action_in_proj/kernal (did you mean action_in_proj/kernel?)" in message
-    assert "action_out_proj/bias: the model has shape (4,), the values have (9,)" in message
+    assert "action_out_proj/bias: (9,) in the checkpoint, (4,) in the model" in message
     for path, leaf in parameters.flatten(model).items():
         np.testing.assert_array_equal(leaf, before[path])
 

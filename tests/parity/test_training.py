@@ -29,7 +29,7 @@ def test_schedules(golden: Any) -> None:
     for case in cosine:
         if not case["args"]["warmup_steps"] < case["args"]["decay_steps"]:
             continue
-        _, schedule = make_optimizer(_optimizer(case["args"]))
+        schedule: Any = make_optimizer(_optimizer(case["args"]))[1]
         steps = case["steps"]
         np.testing.assert_allclose([float(schedule(n)) for n in steps], case["lr_int_step"], rtol=1e-5)
         arrays = [float(schedule(jnp.asarray(n, jnp.int32))) for n in steps]

@@ -51,7 +51,7 @@ def test_the_report_shows_all_of_it(demo: Path) -> None:
         assert expected in page
     assert page.count("<svg") == 3  # learning curve and one open-loop figure per arm
     assert page.count("data:image/png") >= 2 * 4 * 2
-    assert "http-equiv" not in page and "src=\"http" not in page
+    assert "http-equiv" not in page and 'src="http' not in page
     animations = sorted((demo / "rollouts").glob("*.gif"))
     assert len(animations) == 8
     with Image.open(animations[0]) as animation:

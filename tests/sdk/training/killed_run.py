@@ -36,14 +36,15 @@ def main(config: str, moment: str) -> None:
     if kind == "step":
         registry.add(Killer(int(number)), name="killer")
     else:
-        describe = checkpoint.unstructure
+        module: Any = checkpoint
+        describe = module.unstructure
 
         def dying(record: Any) -> Any:
             if isinstance(record, checkpoint.Manifest) and record.step == int(number):
                 die()
             return describe(record)
 
-        checkpoint.unstructure = dying
+        module.unstructure = dying
     Trainer(from_yaml(Path(config).read_text()), plugins=registry).fit()
 
 
