@@ -130,7 +130,8 @@ def from_yaml(text: str, *, where: str = "config") -> TrainConfig:
         """YAML 1.1 takes `1e-4` for text; everybody means a number."""
 
     number = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
+    loader: Any = Loader
+    loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     try:
         tree = yaml.load(text, Loader)
     except yaml.YAMLError as error:
