@@ -4,7 +4,8 @@ Documentation writes `import fla_sdk as fla`. Every public name is listed below 
 importing the package costs next to nothing on a robot's computer.
 """
 
-from typing import TYPE_CHECKING
+# Type checkers take a name spelt like this for true; importing `typing` for it would be most of our import time.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from fla_sdk.client import PolicyClient as PolicyClient

@@ -133,7 +133,7 @@ def from_yaml(text: str, *, where: str = "config") -> TrainConfig:
     loader: Any = Loader
     loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
     try:
-        tree = yaml.load(text, Loader)
+        tree = yaml.load(text, loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not YAML: {error}") from error
     return structure(tree, TrainConfig, where=where)
