@@ -63,7 +63,7 @@ def _is_sequence(kind: Any) -> bool:
 def _sequence_hook(converter: cattrs.Converter, kind: Any) -> Any:
     arguments = kind.__args__
     fixed = kind.__origin__ is tuple and Ellipsis not in arguments
-    build: Callable[..., Any] = list if kind.__origin__ is list else tuple
+    build = cast("Callable[..., Any]", list if kind.__origin__ is list else tuple)
 
     def structure(value: Any, _: Any) -> Any:
         if isinstance(value, str) or not isinstance(value, Sequence):
@@ -72,8 +72,7 @@ def _sequence_hook(converter: cattrs.Converter, kind: Any) -> Any:
         if fixed and len(items) != len(arguments):
             raise ConfigError(f"expected {len(arguments)} values, got {len(items)}: {value!r}")
         types: list[Any] = list(arguments) if fixed else [arguments[0]] * len(items)
-        built: Any = build(converter.structure(item, t) for item, t in zip(items, types, strict=True))
-        return built
+        return build(converter.structure(item, t) for item, t in zip(items, types, strict=True))
 
     return structure
 
