@@ -103,8 +103,12 @@ def write(
         (scratch / "assets" / name).mkdir(parents=True)
         (scratch / "assets" / name / "norm_stats.json").write_text(one.to_json())
     (scratch / "fla.json").write_text(json.dumps(unstructure(manifest), indent=2))
-    shutil.rmtree(target, ignore_errors=True)
+    replaced = folder / f".{manifest.step}.replaced"
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        target.rename(replaced)
     scratch.rename(target)
+    shutil.rmtree(replaced, ignore_errors=True)
     return target
 
 

@@ -3,7 +3,7 @@
 Paths are those of openpi's checkpoints for the models that openpi has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fla_sdk.errors import CheckpointError, nearest
@@ -19,6 +19,16 @@ def split(model: ActionModel) -> tuple[Any, Flat]:
     graph, state = nnx.split(model)
     flat: Flat = traverse_util.flatten_dict(nnx.to_pure_dict(state), sep="/")
     return graph, dict(sorted(flat.items()))
+
+
+def initialise(build: Callable[[], ActionModel]) -> tuple[Any, Flat]:
+    """`split(build())` without the wait: building op by op compiles hundreds of little programs, this compiles one."""
+    import jax
+
+    graph, _ = split(jax.eval_shape(build))
+    # Run once, so time spent on optimizing it is lost.
+    options = {"xla_backend_optimization_level": 0}
+    return graph, jax.jit(lambda: split(build())[1], compiler_options=options)()
 
 
 def merge(graph: Any, flat: Mapping[str, Array]) -> Any:

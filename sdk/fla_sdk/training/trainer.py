@@ -98,8 +98,8 @@ class _Run:
 
         # --- Model ------------------------------------------------------------------------------------------------
 
-        model = self.prepared.family.build(self.prepared.model_config, config.seed)
-        graph, flat = parameters.split(model)
+        family, model_config = self.prepared.family, self.prepared.model_config
+        graph, flat = parameters.initialise(lambda: family.build(model_config, config.seed))
         if config.init != "scratch" and newest is None:
             flat = self._initial(flat)
         groups = {path: self.prepared.family.group(path) for path in flat}

@@ -104,7 +104,7 @@ def test_we_read_what_the_library_records(library, tmp_path, kind):
             frame = {name: row[name] for name in ("action", "reward", "grid", "done", "task")}
             frame |= {f"observation.images.{camera}": row[f"images/{camera}"] for camera in CAMERAS}
             recorder.add_frame(frame | {"observation.state": row["state"]})
-        recorder.save_episode()
+        recorder.save_episode(parallel_encoding=False)
     recorder.finalize()
     data = sorted(path.glob("data/*/*.parquet"))
     assert 1 < len(data) < len(LENGTHS)  # several files, and several episodes in one of them

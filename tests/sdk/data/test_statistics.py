@@ -1,5 +1,6 @@
 """Statistics of an embodiment are pooled over its datasets, each row weighing the same."""
 
+import attrs
 import numpy as np
 import pytest
 
@@ -31,7 +32,8 @@ def test_rows_are_pooled_over_datasets() -> None:
 
 def test_actions_are_as_the_model_predicts_them() -> None:
     """Relative joints: a robot told to stay where it is has actions around 0, wherever it is."""
-    robot = ROBOTS["planar2"]
+    two = fla.joints("shoulder", "elbow", predict="relative")
+    robot = attrs.evolve(ROBOTS["planar2"], state=fla.Space(fla.joints("shoulder", "elbow")), action=fla.Space(two))
     rows = 3 + np.random.default_rng(0).normal(size=(60, 2)) * 0.01
     data = MemoryDataset(
         {"observation.state": rows, "action": rows},

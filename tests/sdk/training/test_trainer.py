@@ -218,7 +218,7 @@ def test_frozen_groups_stay_as_they_were_and_have_no_optimizer_state(
     trainer = Trainer(config, plugins=registry)
     path = trainer.fit().checkpoint
     family, model = trainer.prepared.family, trainer.prepared.model_config
-    _, initial = parameters.split(family.build(model, config.seed))
+    _, initial = parameters.initialise(lambda: family.build(model, config.seed))
     after, manifest = checkpoint.read_params(path), checkpoint.read_manifest(path)
     frozen = {name for name in after if family.group(name) in ("vision", "language")}
     assert frozen
