@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from fla_sdk.cli import embodiments, evaluate, models, plugins, recipes, record, serve, train
 from fla_sdk.errors import FlaError
@@ -61,6 +62,7 @@ def _parser(registry: Registry) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fla", description="Fine-tune vision-language-action models on any robot.", allow_abbrev=False
     )
+    parser.add_argument("--version", action="version", version=f"fla-sdk {version('fla-sdk')}")
     subcommands = parser.add_subparsers(metavar="COMMAND")
     for command in (*BUILT_IN, *_added(registry)):
         one = subcommands.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)

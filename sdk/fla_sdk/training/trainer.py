@@ -100,7 +100,8 @@ class _Run:
 
         family, model_config = self.prepared.family, self.prepared.model_config
         graph, flat = parameters.initialise(lambda: family.build(model_config, config.seed))
-        if config.init != "scratch" and newest is None:
+        # A regularizer measures from where the run began, also when it resumes.
+        if config.init != "scratch" and (newest is None or config.regularizers):
             flat = self._initial(flat)
         groups = {path: self.prepared.family.group(path) for path in flat}
         for name in config.freeze:
