@@ -130,8 +130,12 @@ def golden() -> Golden:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Once for each flow model of `cases.json` (`flow_case`), or each recorded run of Pi0 or Pi0.5 (`train_case`)."""
     if "flow_case" in metafunc.fixturenames:
-        names = Golden(_folder()).json("cases")["flow_cases"]
-        metafunc.parametrize("flow_case", names, indirect=True, scope="session")
+        cases = Golden(_folder()).json("cases")["flow_cases"]
+        if marker := metafunc.definition.get_closest_marker("gradients"):
+            # Recorded for float32 parameters alone; of a bfloat16 model they agree in their norms only.
+            types = marker.args
+            cases = {name: case for name, case in cases.items() if case[4] is None and case[3] in types}
+        metafunc.parametrize("flow_case", list(cases), indirect=True, scope="session")
     if "train_case" in metafunc.fixturenames:
         names = sorted(file.stem for file in _folder().glob("train_pi*.npz"))
         metafunc.parametrize("train_case", names, scope="session")

@@ -238,17 +238,12 @@ def test_every_golden_entry_is_compared(flow_case: Case) -> None:
     assert entries | {n for n in case_names(flow_case) if not n.startswith("grad/")} <= set(flow_case.got)
 
 
-def _needs_gradients(case: Case) -> None:
-    if not case.gradients:
-        pytest.skip("the reference has no gradients with bfloat16 parameters")
-
-
 def _global_norm(leaves: Any) -> float:
     return float(np.sqrt(sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in leaves)))
 
 
+@pytest.mark.gradients("float32", "bfloat16")
 def test_gradient_norms_and_frozen_paths(flow_case: Case) -> None:
-    _needs_gradients(flow_case)
     want, gradients = flow_case.want, flow_case.gradients
     assert sorted(gradients) == sorted(map(str, want["grad/paths"]))
     kind = str(want["grad/freeze_filter"])
@@ -279,10 +274,8 @@ _SLICES: dict[str, Any] = {
 }
 
 
+@pytest.mark.gradients("float32")
 def test_gradients(flow_case: Case, golden: Any) -> None:
-    _needs_gradients(flow_case)
-    if flow_case.bfloat16:
-        pytest.skip("bfloat16 gradients agree in norm only")
     want, gradients = flow_case.want, flow_case.gradients
     rows = zip(want["grad/paths"], want["grad/l2"], want["grad/proj"], want["grad/head"], strict=True)
     for path, l2, projection, head in rows:
