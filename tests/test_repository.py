@@ -12,7 +12,7 @@ MAX_LINES = 500
 
 PLACES = {
     "a registry's host": re.compile(
-        rb"https?://[^\s\"')]*(pypi|pythonhosted|npmjs|anaconda|jfrog|artifactory|nexus)[^\s\"')]*"
+        rb"https?://[^\s\"')]*(py[p]i|python[h]osted|npm[j]s|anaconda|jfrog|artifactory|nexus)[^\s\"')]*"
     ),
     "a folder of one machine": re.compile(
         rb"(?<![\w.:/~$}-])/(home|Users|root|work|mnt|opt/pypi|private/tmp)/(?!someone)\w"
