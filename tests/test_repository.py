@@ -14,9 +14,7 @@ PLACES = {
     "a registry's host": re.compile(
         rb"https?://[^\s\"')]*(py[p]i|python[h]osted|npm[j]s|anaconda|jfrog|artifactory|nexus)[^\s\"')]*"
     ),
-    "a folder of one machine": re.compile(
-        rb"(?<![\w.:/~$}-])/(home|Users|root|work|mnt|private/tmp)/(?!someone)\w"
-    ),
+    "a folder of one machine": re.compile(rb"(?<![\w.:/~$}-])/(home|Users|root|work|mnt|private/tmp)/(?!someone)\w"),
     "a credential": re.compile(
         rb"(-----BEGIN [A-Z ]*PRIVATE KEY|gh[pousr]_[A-Za-z0-9]{30}|hf_[A-Za-z0-9]{30}|AKIA[A-Z0-9]{16})"
     ),

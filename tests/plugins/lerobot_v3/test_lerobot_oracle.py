@@ -40,7 +40,7 @@ def moments(size: tuple[int, int] = (64, 96)):
             {
                 "state": rng.normal(size=3).astype(np.float32),
                 "action": rng.normal(size=2).astype(np.float32),
-                "reward": np.float32([frame]),
+                "reward": np.array([frame], np.float32),
                 "grid": rng.normal(size=(2, 3)).astype(np.float32),
                 "done": np.array([frame == length - 1]),
                 "task": f"task {episode % 3}" if (episode, frame) != (2, 5) else "another task",

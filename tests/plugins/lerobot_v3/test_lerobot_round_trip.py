@@ -71,7 +71,7 @@ def test_bookkeeping_columns_count_rows_and_restart_per_episode(record):
     assert dataset.column("index").tolist() == [[0], [1], [2], [3], [4]]
     assert dataset.column("frame_index").tolist() == [[0], [1], [0], [1], [2]]
     assert dataset.column("episode_index").tolist() == [[0], [0], [1], [1], [1]]
-    np.testing.assert_array_equal(dataset.column("timestamp")[:, 0], np.float32([0, 0.1, 0, 0.1, 0.2]))
+    np.testing.assert_array_equal(dataset.column("timestamp")[:, 0], np.array([0, 0.1, 0, 0.1, 0.2], np.float32))
 
 
 def test_the_fingerprint_follows_contents_not_files(record, tmp_path):
@@ -130,8 +130,10 @@ def reordered_video(tmp_path_factory) -> tuple[Path, list[np.ndarray]]:
     with av.open(str(path)) as container:
         packets = [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
         assert packets != sorted(packets)  # otherwise the test would not test reordering
+    frames: list[np.ndarray] = []
     with av.open(str(path)) as container:
-        return path, [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames += [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return path, frames
 
 
 @settings(max_examples=10, deadline=None)
@@ -200,7 +202,8 @@ def test_the_plugin_opens_what_looks_like_lerobot_and_nothing_else(record, tmp_p
     path = record()
     (form,) = fla_datasets()
     assert form.name == "lerobot" and len(form.open(path)) == 12
-    assert len(fla_open_dataset(str(path))) == 12
+    opened = fla_open_dataset(str(path))
+    assert opened is not None and len(opened) == 12
     before = sorted(tmp_path.rglob("*"))
     for other in (tmp_path, tmp_path / "absent", "lerobot/pusht"):
         assert fla_open_dataset(str(other)) is None
