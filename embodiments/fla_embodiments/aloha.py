@@ -6,7 +6,8 @@ and gripper openings are converted to the angle of the gripper that the base mod
 joint positions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,21 +48,10 @@ def angle_to_command(angle: Floats) -> Floats:
     return (angle + ANGLE_CLOSED - LEADER_CLOSED) / (LEADER_OPEN - LEADER_CLOSED)
 
 
-def _state_to_model(state: Floats) -> Floats:
-    flipped = state * SIGNS
-    flipped[..., GRIPPERS] = opening_to_angle(flipped[..., GRIPPERS])
-    return flipped
-
-
-def _actions_to_model(actions: Floats) -> Floats:
-    flipped = actions * SIGNS
-    flipped[..., GRIPPERS] = command_to_angle(flipped[..., GRIPPERS])
-    return flipped
-
-
-def _actions_from_model(actions: Floats) -> Floats:
-    flipped = actions * SIGNS
-    flipped[..., GRIPPERS] = angle_to_command(flipped[..., GRIPPERS])
+def _converted(vectors: Floats, gripper: Callable[[Floats], Floats]) -> Floats:
+    """Vectors `[..., 14]` with the signs turned and `gripper` applied to the two openings; a copy."""
+    flipped = vectors * SIGNS
+    flipped[..., GRIPPERS] = gripper(flipped[..., GRIPPERS])
     return flipped
 
 
@@ -89,9 +79,9 @@ ALOHA = fla.Embodiment(
     control_hz=50,
     control_mode="joint_position",
     conversion=fla.Conversion(
-        state_to_model=_state_to_model,
-        actions_to_model=_actions_to_model,
-        actions_from_model=_actions_from_model,
+        state_to_model=partial(_converted, gripper=opening_to_angle),
+        actions_to_model=partial(_converted, gripper=command_to_angle),
+        actions_from_model=partial(_converted, gripper=angle_to_command),
     ),
     example_task="fold the towel",
 )

@@ -13,7 +13,7 @@ from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import DataError, nearest
 from fla_sdk.normalization import fingerprint
 from fla_sdk.sample import Sample
-from fla_sdk.space import Space
+from fla_sdk.space import Space, default_aliases
 
 Floats = NDArray[np.floating]
 
@@ -163,8 +163,6 @@ def _vectors(dataset: Dataset, columns: _Columns, embodiment: Embodiment, space:
 
 
 def _feature(dataset: Dataset, space: Space, kind: str) -> Feature | None:
-    from fla_sdk.space import default_aliases
-
     for alias in (*space.aliases, *default_aliases(kind)):
         if alias in dataset.features:
             return dataset.features[alias]
