@@ -63,6 +63,10 @@ class CheckpointError(FlaError):
     """A checkpoint that is damaged or was made for another model."""
 
 
+class ActionTokenError(FlaError):
+    """Generated tokens that spell no action chunk."""
+
+
 class ObservationError(FlaError):
     """An observation that does not fit the embodiment."""
 

@@ -5,7 +5,7 @@ arrays until they reach the device.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import attrs
 
@@ -31,6 +31,14 @@ class ModelInput(NamedTuple):
     token_mask: Array
     """bool `[L]`: True on real tokens."""
 
+    token_ar: Array | None = None
+    """bool `[L]`: True on tokens that spell actions. Each of them sees the prompt and those before it, and the prompt
+    sees none of them. None where there are none: always when a chunk is to be sampled."""
+
+    indicator: Array | None = None
+    """bool `[L]`: True on tokens that say how good the actions are (`Advantage: positive`). Masking them out gives the
+    unconditioned prompt. None where the prompt does not say."""
+
 
 class Batch(NamedTuple):
     """A training example: unbatched from the codec, with a leading batch axis in the model."""
@@ -44,6 +52,23 @@ class Batch(NamedTuple):
 
     action_steps: Array
     """bool `[T]`: True on steps before the end of the episode. The loss is taken over these alone."""
+
+    token_loss: Array | None = None
+    """bool `[L]`: True on tokens that the model is taught to write. None for models that write none."""
+
+
+class ActionPrefix(NamedTuple):
+    """The rest of the chunk that a robot executes while the next one is computed (real-time chunking)."""
+
+    actions: Array
+    """float32 `[B, T, D]`, normalized as the model predicts them: the actions not yet executed when the observation was
+    taken, first things first, padded at the end."""
+
+    delay: Array
+    """int32 `[B]`: how many of them will have been executed when the new chunk arrives (`d` in arXiv:2506.07339)."""
+
+    length: Array
+    """int32 `[B]`: how many of them are real; the chunk's horizon less the execution horizon (`H - s`)."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +96,10 @@ class ModelSpec:
     normalization: str = "quantile"
     """`quantile` (1st and 99th percentile to -1 and 1) or `zscore`."""
 
+    action_tokens: Literal["none", "taught", "sampled"] = "none"
+    """Actions as text: `none`; `taught` in training beside another way to act (knowledge insulation); or what the model
+    answers with (`sampled`, Pi0-FAST), to be decoded by the tokenizer."""
+
     serving_dtype: str = "float32"
     """Type that parameters are converted to when a policy is loaded; openpi serves in `bfloat16`."""
 
@@ -80,6 +109,18 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str, *, bos: bool = False, eos: bool = False) -> Sequence[int]:
         """Ids of `text`, with the begin and end marks when asked for."""
+        ...
+
+
+class ActionTokenizer(Tokenizer, Protocol):
+    """A tokenizer that also spells action chunks; what models with `action_tokens` need."""
+
+    def encode_actions(self, actions: Array) -> Sequence[int]:
+        """Ids of a normalized chunk `[T, A]`, in the vocabulary of the text, without marks around them."""
+        ...
+
+    def decode_actions(self, ids: Sequence[int], *, horizon: int, width: int) -> Array:
+        """The chunk `[horizon, width]` that generated `ids` spell. Raises `ActionTokenError` when they spell none."""
         ...
 
 
@@ -100,12 +141,13 @@ class ActionModel(Protocol):
         *,
         steps: int = 10,
         noise: Array | None = None,
-        prefix: Array | None = None,
+        prefix: ActionPrefix | None = None,
         guidance: float | None = None,
     ) -> Array:
-        """Action chunks, float32 `[B, T, D]`, normalized.
+        """Action chunks, float32 `[B, T, D]`, normalized; token ids `[B, M]` where `action_tokens` is `sampled`.
 
-        `steps` is the number of denoising steps; `noise` `[B, T, D]` replaces the draw from `rng`. `prefix` (actions
-        already committed) and `guidance` are for models that support them; others raise `NotImplementedError`.
+        `steps` is the number of denoising steps; `noise` `[B, T, D]` replaces the draw from `rng`. `prefix` is what is
+        left of the chunk that the robot executes now. `guidance` is the weight of classifier-free guidance towards the
+        prompt's indicator: 1 follows the prompt as it is. A model raises `ConfigError` for what it cannot do.
         """
         ...

@@ -68,6 +68,14 @@ class ModelFamily:
     group: Callable[[str], str]
     """`/`-joined parameter path -> one of `vision`, `language`, `action_expert`, `projections`, `lora`."""
 
+    read_weights: Callable[[Path, Any], Mapping[str, Any] | None] | None = None
+    """`read_weights(path, config)` -> parameters of a file or folder in somebody else's layout, by this family's paths;
+    None when it is none that the family knows. Some may be missing: the load report says which. Raises
+    `CheckpointError` when the file is damaged or of another model."""
+
+    for_serving: Callable[[Any, Mapping[str, Any]], tuple[Any, Mapping[str, Any]]] | None = None
+    """`for_serving(config, parameters)` -> both of an equivalent model that answers faster: adapters merged."""
+
 
 @attrs.frozen(kw_only=True)
 class Regularizer:

@@ -28,3 +28,7 @@ class Sample:
 
     actions_is_pad: NDArray[np.bool_] | None = None
     """`[T]`, True where the episode had already ended and the last action is repeated."""
+
+    advantage: bool | None = None
+    """Whether these actions were better than expected (RECAP, arXiv:2511.14759); the prompt says so. None: unknown, and
+    the prompt is silent."""
