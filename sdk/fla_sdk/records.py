@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fla_sdk.environment import Environment
 from fla_sdk.errors import PluginError
 from fla_sdk.model import ActionModel, ModelSpec, Tokenizer
+from fla_sdk.normalization import NormStats
 
 if TYPE_CHECKING:
     from fla_sdk.data.dataset import Dataset, EpisodeWriter
@@ -48,6 +49,27 @@ class DatasetFormat:
 
 
 @attrs.frozen(kw_only=True)
+class Published:
+    """Weights that anyone can fetch, and what of their model's config no shape shows."""
+
+    uri: str
+    """`gs://...` or `hf://...`; the last part is the name they are known by."""
+
+    variant: str
+    """Of the family that lists them."""
+
+    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    """Fields of the variant's config to change, such as `{"horizon": 15}`."""
+
+    unfit: str = ""
+    """Why no policy can be made of them as they are; empty when one can. Training can start from them either way."""
+
+    @property
+    def name(self) -> str:
+        return self.uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+@attrs.frozen(kw_only=True)
 class ModelFamily:
     """An architecture with its named variants (hook `fla_models`)."""
 
@@ -75,6 +97,21 @@ class ModelFamily:
 
     for_serving: Callable[[Any, Mapping[str, Any]], tuple[Any, Mapping[str, Any]]] | None = None
     """`for_serving(config, parameters)` -> both of an equivalent model that answers faster: adapters merged."""
+
+    recognise: Callable[[Mapping[str, tuple[int, ...]]], Any] | None = None
+    """`recognise(shapes)`: path -> shape of every parameter, to the config they belong to as far as shapes tell; None
+    when they are of another family."""
+
+    published: tuple[Published, ...] = ()
+
+    exporters: Mapping[str, Callable[[Any, Mapping[str, Any], Mapping[str, NormStats], Path], None]] = attrs.field(
+        factory=dict[str, Any]
+    )
+    """Format -> `export(config, parameters, stats, out)`: `fla export --format`. `stats` is by embodiment and may be
+    empty, `out` the file or folder to make. Raises `ConfigError` for what the format cannot hold, such as adapters."""
+
+    notice: str = ""
+    """Licence of the published weights, kept with what is exported from them."""
 
 
 @attrs.frozen(kw_only=True)
