@@ -1,31 +1,43 @@
-"""Gemma transformer in which experts with own weights share one sequence. openpi-compatible.
+"""Gemma transformer whose experts, each with own weights, share one sequence. openpi-compatible.
 
-Gemma: arXiv:2403.08295. The mixture of experts over one sequence: Black et al., "pi0", arXiv:2410.24164, section IV.
-Expert 0 is the language model; the names of expert 1's parameters end in `_1`. Attribute names are the parameter paths
-of the published weights.
+Gemma: arXiv:2403.08295; Gemma 3: arXiv:2503.19786. The mixture of experts over one sequence: Black et al., "pi0",
+arXiv:2410.24164, section IV. Expert 0 is the language model; the names of expert 1's parameters end in `_1`. Attribute
+names are the parameter paths of the published weights.
 
-Shapes: B batch, T queries, S keys, D width, N heads, K key-value heads, G = N // K, H head_dim.
+The experts take turns. Images and prompt never attend to actions, so expert 0 runs first and leaves its keys and
+values; expert 1 attends to these and to its own. That is the same function as one joint pass, and the first half of it
+need not be repeated: not for each denoising step, not for several draws of noise, and not in a backward pass when it is
+frozen.
+
+Shapes: B batch, T queries, S keys, D width, N heads, K key-value heads, G = N // K, H head_dim, L layers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from flax.nnx import initializers
 
+from fla_models.attention import Keys, Reach, Rotation, Seen, attend, rotate
 from fla_models.configs import GemmaConfig
 from fla_models.lora import Einsum, FeedForward
+from fla_models.norms import RMSNorm, residual
 from fla_models.stack import Schedule, scan, stack
 
-Streams = tuple[jax.Array | None, ...]
-"""One `[B, T, D]` per expert; None for an expert that takes no part in this pass."""
 
-Cache = tuple[jax.Array, jax.Array]
-"""Rotated keys and values, each `[layers, B, S, K, H]`."""
+class Modulation(NamedTuple):
+    """Scale, shift and gate of an expert's adaptive norms. `1` in place of T: the same for all tokens."""
 
-_MASKED = -2.3819763e38
-"""Logit of a forbidden pair: close to the lowest float32, so that a row of them has a finite softmax."""
+    attention: jax.Array
+    """`[L, B, T, 3 D]`."""
+
+    mlp: jax.Array
+    """`[L, B, T, 3 D]`."""
+
+    final: jax.Array
+    """`[B, T, 3 D]`."""
 
 
 def of_expert(name: str, expert: int) -> str:
@@ -33,158 +45,129 @@ def of_expert(name: str, expert: int) -> str:
     return name if expert == 0 else f"{name}_{expert}"
 
 
-class RMSNorm(nnx.Module):
-    """RMS norm; adaptive where it is built with a condition.
+class Block(nnx.Module):
+    """One expert's part of one layer: attention, then a gated MLP, each after a norm."""
 
-    Statistics and product are float32, the result has the input's dtype. The adaptive norm (after DiT,
-    arXiv:2212.09748) takes scale, shift and a gate for the residual from a linear map of the condition, zero at the
-    start.
-    """
+    def __init__(self, parts: Mapping[str, nnx.Module], *, wide_queries: bool) -> None:
+        """`parts` as `expert_parts` makes them. `wide_queries` keeps rotated queries in float32."""
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self.wide_queries = wide_queries
+        self.fused = "qkv_einsum" in parts
+        self.qk_norm = "q_norm" in parts
+        self.post_norms = "post_attention_norm" in parts
 
-    def __init__(self, width: int, *, condition: int | None, rngs: nnx.Rngs) -> None:
-        """`condition` is the width of the condition, None for a plain norm."""
-        self.adaptive = condition is not None
-        if condition is None:
-            self.scale = nnx.Param(jnp.zeros(width))
-        else:
-            self.Dense_0 = nnx.Linear(condition, 3 * width, kernel_init=initializers.zeros, rngs=rngs)
-
-    def __call__(self, x: jax.Array, *, condition: jax.Array | None = None) -> tuple[jax.Array, jax.Array | None]:
-        """`[B, T, D]` and condition `[B, C]` to the normed `[B, T, D]` and gate `[B, 1, D]`, None when plain."""
-        wide = x.astype(jnp.float32)
-        normed = wide * jax.lax.rsqrt(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) + 1e-6)
-        if not self.adaptive:
-            return (normed * (1 + self.scale[...])).astype(x.dtype), None
-        assert condition is not None
-        kernel = self.Dense_0.kernel[...].astype(x.dtype)
-        assert self.Dense_0.bias is not None
-        bias = self.Dense_0.bias[...].astype(x.dtype)
-        modulation = (condition.astype(x.dtype) @ kernel + bias)[:, None, :]
-        scale, shift, gate = jnp.split(modulation, 3, axis=-1)
-        return (normed * (1 + scale) + shift).astype(x.dtype), gate
-
-
-def residual(x: jax.Array, update: jax.Array, gate: jax.Array | None) -> jax.Array:
-    """`x` plus the update, gated by an adaptive norm."""
-    return x + update if gate is None else x + update * gate
-
-
-def rotations(positions: jax.Array, *, head_dim: int) -> tuple[jax.Array, jax.Array]:
-    """Cosines and sines of rotary position embedding (arXiv:2104.09864), float32 `[B, T, 1, H / 2]`."""
-    timescale = 10_000 ** (2 / head_dim * jnp.arange(head_dim // 2, dtype=jnp.float32))
-    angles = (positions[..., None] / timescale)[..., None, :]
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(x: jax.Array, rotation: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotate the two halves of the last axis of `[B, T, heads, H]` against each other; float32 inside."""
-    cos, sin = rotation
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
-class Attention(nnx.Module):
-    """Grouped-query attention of all experts over the joint sequence."""
-
-    def __init__(self, configs: Sequence[GemmaConfig], *, rngs: nnx.Rngs) -> None:
-        self.kv_heads = configs[0].kv_heads
-        self.fused = configs[0].kv_heads == configs[0].heads
-        out_init = initializers.lecun_normal(in_axis=(-3, -2), out_axis=-1)
-        for i, c in enumerate(configs):
-
-            def einsum(*shape: int, config: GemmaConfig = c) -> Einsum:
-                init = initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=tuple(range(len(shape) - 2)))
-                return Einsum(shape, init=init, lora=config.lora_attention, rngs=rngs)
-
-            if self.fused:
-                setattr(self, of_expert("qkv_einsum", i), einsum(3, c.heads, c.width, c.head_dim))
-            else:
-                setattr(self, of_expert("q_einsum", i), einsum(c.heads, c.width, c.head_dim))
-                setattr(self, of_expert("kv_einsum", i), einsum(2, c.kv_heads, c.width, c.head_dim))
-            out = Einsum((c.heads, c.head_dim, c.width), init=out_init, lora=c.lora_attention, rngs=rngs)
-            setattr(self, of_expert("attn_vec_einsum", i), out)
-
-    def _project(self, x: jax.Array, expert: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def keys_and_values(self, normed: jax.Array, rotation: Rotation) -> tuple[jax.Array, jax.Array]:
+        """`[B, T, K, H]` each."""
         if self.fused:
-            query, key, value = getattr(self, of_expert("qkv_einsum", expert))("BSD,3KDH->3BSKH", x)
+            _, key, value = self.qkv_einsum("BSD,3KDH->3BSKH", normed)
         else:
-            query = getattr(self, of_expert("q_einsum", expert))("BTD,NDH->BTNH", x)
-            key, value = getattr(self, of_expert("kv_einsum", expert))("BSD,2KDH->2BSKH", x)
-        return query, key, value
+            key, value = self.kv_einsum("BSD,2KDH->2BSKH", normed)
+        if self.qk_norm:
+            key, _ = self.k_norm(key)
+        return rotate(key, rotation).astype(normed.dtype), value
 
-    def __call__(
-        self, xs: Streams, *, rotation: tuple[jax.Array, jax.Array], mask: jax.Array, cache: Cache | None
-    ) -> tuple[Streams, Cache]:
-        """Attention outputs per expert, and the keys and values of this pass, those of `cache` before them."""
-        parts = [self._project(x, i) for i, x in enumerate(xs) if x is not None]
-        query, key, value = (jnp.concatenate(part, axis=1) for part in zip(*parts, strict=True))
-        query = rotate(query, rotation)
-        query = query * query.shape[-1] ** -0.5
-        key = rotate(key, rotation)
-        if cache is not None:
-            key = jnp.concatenate([cache[0], key], axis=1)
-            value = jnp.concatenate([cache[1], value], axis=1)
-
-        batch, length, heads, head_dim = query.shape
-        grouped = query.reshape(batch, length, self.kv_heads, heads // self.kv_heads, head_dim)
-        logits = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, key, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(jnp.where(mask[:, None, None], logits, _MASKED)).astype(query.dtype)
-        mixed = jnp.einsum("BKGTS,BSKH->BTKGH", weights, value).reshape(batch, length, heads, head_dim)
-
-        outs: list[jax.Array | None] = []
-        start = 0
-        for i, x in enumerate(xs):
-            if x is None:
-                outs.append(None)
-                continue
-            own = mixed[:, start : start + x.shape[1]]
-            outs.append(getattr(self, of_expert("attn_vec_einsum", i))("BTNH,NHD->BTD", own))
-            start += x.shape[1]
-        return tuple(outs), (key, value)
-
-
-class Layer(nnx.Module):
-    """Pre-norm attention over the joint sequence, then each expert's own MLP."""
-
-    def __init__(self, configs: Sequence[GemmaConfig], *, conditions: Sequence[int | None], rngs: nnx.Rngs) -> None:
-        self.attn = Attention(configs, rngs=rngs)
-        for i, (c, condition) in enumerate(zip(configs, conditions, strict=True)):
-            setattr(self, of_expert("pre_attention_norm", i), RMSNorm(c.width, condition=condition, rngs=rngs))
-            setattr(self, of_expert("pre_ffw_norm", i), RMSNorm(c.width, condition=condition, rngs=rngs))
-            mlp = FeedForward(width=c.width, mlp_dim=c.mlp_dim, lora=c.lora_mlp, rngs=rngs)
-            setattr(self, of_expert("mlp", i), mlp)
+    def queries(self, normed: jax.Array, rotation: Rotation) -> jax.Array:
+        """`[B, T, N, H]`, rotated, then scaled."""
+        query = self.qkv_einsum("BSD,3KDH->3BSKH", normed)[0] if self.fused else self.q_einsum("BTD,NDH->BTNH", normed)
+        if self.qk_norm:
+            query, _ = self.q_norm(query)
+        rotated = rotate(query, rotation)
+        if not self.wide_queries:
+            rotated = rotated.astype(normed.dtype)
+        return rotated * rotated.shape[-1] ** -0.5
 
     def __call__(
         self,
-        xs: Streams,
+        x: jax.Array,
         *,
-        rotation: tuple[jax.Array, jax.Array],
+        rotation: Rotation,
         mask: jax.Array,
-        conditions: Streams,
-        cache: Cache | None,
-    ) -> tuple[Streams, Cache]:
-        normed = self._norm("pre_attention_norm", xs, conditions)
-        attended, cache = self.attn(tuple(h for h, _ in normed), rotation=rotation, mask=mask, cache=cache)
-        xs = tuple(
-            None if x is None or a is None else residual(x, a, gate)
-            for x, a, (_, gate) in zip(xs, attended, normed, strict=True)
-        )
-        normed = self._norm("pre_ffw_norm", xs, conditions)
-        xs = tuple(
-            None if x is None or h is None else residual(x, getattr(self, of_expert("mlp", i))(h), gate)
-            for i, (x, (h, gate)) in enumerate(zip(xs, normed, strict=True))
-        )
-        return xs, cache
+        seen: Sequence[Keys],
+        modulation: tuple[jax.Array, jax.Array] | None,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The next `[B, T, D]`, and the keys and values of this layer."""
+        attention, mlp = modulation or (None, None)
+        normed, gate = self.pre_attention_norm(x, attention)
+        key, value = self.keys_and_values(normed, rotation)
+        mixed = attend(self.queries(normed, rotation), [*seen, Keys(key, value, mask)])
+        update = self.attn_vec_einsum("BTNH,NHD->BTD", mixed.astype(x.dtype))
+        if self.post_norms:
+            update, _ = self.post_attention_norm(update)
+        x = residual(x, update, gate)
+        normed, gate = self.pre_ffw_norm(x, mlp)
+        update = self.mlp(normed)
+        if self.post_norms:
+            update, _ = self.post_ffw_norm(update)
+        return residual(x, update, gate), key, value
 
-    def _norm(self, name: str, xs: Streams, conditions: Streams) -> list[tuple[jax.Array | None, jax.Array | None]]:
-        return [
-            (None, None) if x is None else getattr(self, of_expert(name, i))(x, condition=condition)
-            for i, (x, condition) in enumerate(zip(xs, conditions, strict=True))
-        ]
+    def only_keys(
+        self, x: jax.Array, *, rotation: Rotation, modulation: tuple[jax.Array, jax.Array] | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """`__call__` without the outputs, of which nobody has a use after the last layer of a cache."""
+        normed, _ = self.pre_attention_norm(x, None if modulation is None else modulation[0])
+        return x, *self.keys_and_values(normed, rotation)
+
+
+_IN_ATTENTION = ("qkv_einsum", "q_einsum", "kv_einsum", "attn_vec_einsum", "q_norm", "k_norm")
+
+
+def expert_parts(c: GemmaConfig, *, condition: int | None, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+    """The modules of a `Block`, by name. `condition` is the width of its norms' condition, None for plain norms."""
+
+    def einsum(*shape: int) -> Einsum:
+        init = initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=tuple(range(len(shape) - 2)))
+        return Einsum(shape, init=init, lora=c.lora_attention, rngs=rngs)
+
+    parts: dict[str, nnx.Module] = {}
+    if c.kv_heads == c.heads:
+        parts["qkv_einsum"] = einsum(3, c.heads, c.width, c.head_dim)
+    else:
+        parts["q_einsum"] = einsum(c.heads, c.width, c.head_dim)
+        parts["kv_einsum"] = einsum(2, c.kv_heads, c.width, c.head_dim)
+    out_init = initializers.lecun_normal(in_axis=(-3, -2), out_axis=-1)
+    parts["attn_vec_einsum"] = Einsum((c.heads, c.head_dim, c.width), init=out_init, lora=c.lora_attention, rngs=rngs)
+    if c.qk_norm:
+        parts["q_norm"], parts["k_norm"] = RMSNorm(c.head_dim, rngs=rngs), RMSNorm(c.head_dim, rngs=rngs)
+    parts["pre_attention_norm"] = RMSNorm(c.width, condition=condition, rngs=rngs)
+    parts["pre_ffw_norm"] = RMSNorm(c.width, condition=condition, rngs=rngs)
+    if c.post_norms:
+        parts["post_attention_norm"], parts["post_ffw_norm"] = RMSNorm(c.width, rngs=rngs), RMSNorm(c.width, rngs=rngs)
+    parts["mlp"] = FeedForward(width=c.width, mlp_dim=c.mlp_dim, lora=c.lora_mlp, rngs=rngs)
+    return parts
+
+
+class AttentionParts(nnx.Module):
+    """Where the weights of all experts' attention live."""
+
+    def __init__(self, parts: Mapping[str, nnx.Module]) -> None:
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+
+class Layer(nnx.Module):
+    """One layer's weights of all experts, under the names of the published weights."""
+
+    def __init__(self, configs: Sequence[GemmaConfig], *, conditions: Sequence[int | None], rngs: nnx.Rngs) -> None:
+        attention: dict[str, nnx.Module] = {}
+        for i, (c, condition) in enumerate(zip(configs, conditions, strict=True)):
+            for name, part in expert_parts(c, condition=condition, rngs=rngs).items():
+                if name in _IN_ATTENTION:
+                    attention[of_expert(name, i)] = part
+                else:
+                    setattr(self, of_expert(name, i), part)
+        self.attn = AttentionParts(attention)
+
+    def block(self, expert: int, *, wide_queries: bool) -> Block:
+        """The part of one expert; it shares the weights."""
+        names = (*_IN_ATTENTION, "pre_attention_norm", "pre_ffw_norm", "post_attention_norm", "post_ffw_norm", "mlp")
+        owners = {name: self.attn if name in _IN_ATTENTION else self for name in names}
+        parts = {name: getattr(owner, of_expert(name, expert), None) for name, owner in owners.items()}
+        return Block({name: part for name, part in parts.items() if part is not None}, wide_queries=wide_queries)
 
 
 class Embedder(nnx.Module):
-    """Token ids to vectors, scaled by sqrt(width) as Gemma does."""
+    """Token ids to vectors, scaled by sqrt(width) as Gemma does, and vectors to logits."""
 
     def __init__(self, *, vocab_size: int, width: int, rngs: nnx.Rngs) -> None:
         self.input_embedding = nnx.Param(initializers.normal(0.01)(rngs.params(), (vocab_size, width)))
@@ -194,6 +177,10 @@ class Embedder(nnx.Module):
         table = self.input_embedding[...]
         # The factor is rounded to the table's dtype: 45.25 for the published width in bfloat16.
         return table[tokens] * jnp.sqrt(table.shape[1]).astype(table.dtype)
+
+    def logits(self, x: jax.Array) -> jax.Array:
+        """`[..., D]` to `[..., V]`, float32 as long as the table is."""
+        return x @ self.input_embedding[...].T
 
 
 class Gemma(nnx.Module):
@@ -208,45 +195,87 @@ class Gemma(nnx.Module):
         dtype: jnp.dtype,
         schedule: Schedule,
         rngs: nnx.Rngs,
+        wide_queries: bool = False,
     ) -> None:
-        """`conditions` gives per expert the width of its norms' condition, None for plain norms."""
+        """`conditions` gives per expert the width of its norms' condition, None for plain norms.
+
+        `wide_queries` keeps rotated queries in float32, as openpi's Pi0-FAST does.
+        """
         self.embedder = Embedder(vocab_size=vocab_size, width=configs[0].width, rngs=rngs)
         self.layers = stack(lambda r: Layer(configs, conditions=conditions, rngs=r), depth=configs[0].depth, rngs=rngs)
         for i, (c, condition) in enumerate(zip(configs, conditions, strict=True)):
             setattr(self, of_expert("final_norm", i), RMSNorm(c.width, condition=condition, rngs=rngs))
-        self.head_dim = configs[0].head_dim
+        self.depth, self.head_dim, self.local = configs[0].depth, configs[0].head_dim, configs[0].local
         self.dtype = dtype
         self.schedule = schedule
+        self.wide_queries = wide_queries
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """int `[B, L]` to `[B, L, D]` in the activation dtype."""
         return self.embedder(tokens).astype(self.dtype)
 
+    def modulation(self, condition: jax.Array, *, expert: int) -> Modulation:
+        """What the adaptive norms of `expert` do under a condition `[B, T, C]`."""
+        norms = (
+            getattr(self.layers, of_expert("pre_attention_norm", expert)),
+            getattr(self.layers, of_expert("pre_ffw_norm", expert)),
+            getattr(self, of_expert("final_norm", expert)),
+        )
+        return Modulation(*(norm.modulation(condition, dtype=self.dtype) for norm in norms))
+
     def __call__(
         self,
-        xs: Streams,
+        x: jax.Array,
         *,
+        expert: int = 0,
         positions: jax.Array,
         mask: jax.Array,
-        conditions: Streams | None = None,
-        cache: Cache | None = None,
-    ) -> tuple[Streams, Cache]:
-        """Run the present streams, in the order of the experts, as one sequence.
+        seen: Sequence[Seen] = (),
+        modulation: Modulation | None = None,
+        outputs: bool = True,
+    ) -> tuple[jax.Array | None, tuple[jax.Array, jax.Array]]:
+        """Run tokens `[B, T, D]` of one expert, which attend to each other by `mask` and to all that was seen.
 
-        `positions` is int `[B, T]` over that sequence; `mask` bool `[B, T, S]`, where the S keys are those of `cache`
-        followed by the T tokens of this pass; `conditions` per expert `[B, C]` or None. Returns the normed outputs and
-        the keys and values of all S tokens.
+        `positions` is int `[B, T]`, `mask` bool `[B, T, T]` with queries before keys. Returns the normed outputs
+        `[B, T, D]`, None without `outputs`, and this pass's own keys and values, `[L, B, T, K, H]` each.
         """
-        conditions = conditions or (None,) * len(xs)
-        rotation = rotations(positions, head_dim=self.head_dim)
-        xs = tuple(None if x is None else x.astype(self.dtype) for x in xs)
+        reach = Reach(self.local, depth=self.depth, head_dim=self.head_dim, positions=positions)
 
-        def step(layer: Layer, xs: Streams, cache: Cache | None) -> tuple[Streams, Cache]:
-            return layer(xs, rotation=rotation, mask=mask, conditions=conditions, cache=cache)
+        def step(block: Block, x: jax.Array, extra: _Extra) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            rotation = reach.rotation(extra.is_global)
 
-        xs, seen = scan(self.layers, xs, step=step, extras=cache, schedule=self.schedule)
-        outs = tuple(
-            None if x is None else getattr(self, of_expert("final_norm", i))(x, condition=condition)[0]
-            for i, (x, condition) in enumerate(zip(xs, conditions, strict=True))
+            def whole(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+                sources = [
+                    Keys(keys, values, reach.near(one.mask[:, None, :], one.positions, extra.is_global))
+                    for one, (keys, values) in zip(seen, extra.seen, strict=True)
+                ]
+                own = reach.near(mask, positions, extra.is_global)
+                return block(x, rotation=rotation, mask=own, seen=sources, modulation=extra.modulation)
+
+            def only_keys(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+                return block.only_keys(x, rotation=rotation, modulation=extra.modulation)
+
+            x, key, value = whole(x) if outputs else jax.lax.cond(extra.is_last, only_keys, whole, x)
+            return x, (key, value)
+
+        extras = _Extra(
+            is_global=reach.is_global,
+            is_last=None if outputs else jnp.arange(self.depth) == self.depth - 1,
+            modulation=None if modulation is None else (modulation.attention, modulation.mlp),
+            seen=tuple((one.keys, one.values) for one in seen),
         )
-        return outs, seen
+        block = self.layers.block(expert, wide_queries=self.wide_queries)
+        x, own = scan(block, x.astype(self.dtype), step=step, extras=extras, schedule=self.schedule)
+        if not outputs:
+            return None, own
+        final = getattr(self, of_expert("final_norm", expert))
+        return final(x, None if modulation is None else modulation.final)[0], own
+
+
+class _Extra(NamedTuple):
+    """What differs between layers besides their weights; every leaf has a leading layer axis."""
+
+    is_global: jax.Array | None
+    is_last: jax.Array | None
+    modulation: tuple[jax.Array, jax.Array] | None
+    seen: tuple[tuple[jax.Array, jax.Array], ...]

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from fla_models.configs import Pi0Config
+from fla_models.configs import BackboneConfig
 from fla_sdk.policy.parameters import check
 
 GROUPS = ("vision", "language", "action_expert", "projections", "lora")
@@ -24,13 +24,13 @@ def group(path: str) -> str:
     return "projections"
 
 
-def frozen_by_lora(config: Pi0Config) -> frozenset[str]:
+def frozen_by_lora(config: BackboneConfig) -> frozenset[str]:
     """Groups that openpi's LoRA configs freeze: each expert with adapters, its adaptive norms included.
 
     The vision tower and the projections stay trainable.
     """
-    experts = (("language", config.language), ("action_expert", config.expert))
-    return frozenset(name for name, expert in experts if expert.has_lora)
+    names = ("language", "action_expert")
+    return frozenset(name for name, expert in zip(names, config.experts, strict=False) if expert.has_lora)
 
 
 def flatten(model: nnx.Module) -> dict[str, jax.Array]:

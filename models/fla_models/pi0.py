@@ -1,48 +1,39 @@
-"""Pi0 and Pi0.5: a vision-language model with an action expert that denoises chunks by flow matching.
+"""Pi0, Pi0.5 and Pi0.6: a vision-language model with an action expert that denoises chunks by flow matching.
 
-Pi0: Black et al., arXiv:2410.24164. Pi0.5: Physical Intelligence, arXiv:2504.16054. Numerically openpi's.
+Pi0: Black et al., arXiv:2410.24164. Pi0.5: Physical Intelligence, arXiv:2504.16054. Numerically openpi's. Pi0.6 is
+Pi0.5 around Gemma 3, after its model card; no weights of it are published.
+
+Shapes: B batch, R rows of the action expert (B times the draws per example), T actions, D action width, E expert width.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fla_models import flow, scratch
+from fla_models import flow, scratch, text
+from fla_models.attention import Seen
 from fla_models.configs import Pi0Config
-from fla_models.gemma import Cache, Gemma
-from fla_models.sequence import Segment, block_mask, join, positions
-from fla_models.siglip import Siglip
-from fla_models.stack import Schedule
-from fla_sdk.errors import ConfigError, ObservationError, nearest
-from fla_sdk.model import Batch, ModelInput
+from fla_models.gemma import Modulation
+from fla_models.paligemma import PaliGemma
+from fla_models.sequence import block_mask, positions
+from fla_sdk.errors import ConfigError
+from fla_sdk.model import ActionPrefix, Batch, ModelInput
 
 
-class PaliGemma(nnx.Module):
-    """The vision tower and the transformer with both its experts."""
+class Moment(NamedTuple):
+    """All that the action expert knows of time. `1` in place of T: the same time for all tokens."""
 
-    def __init__(self, config: Pi0Config, *, rngs: nnx.Rngs) -> None:
-        dtype = jnp.dtype(config.dtype)
-        schedule = Schedule(remat=config.remat, unroll=config.unroll)
-        self.img = Siglip(
-            config.vision,
-            grid=config.image_grid,
-            out_width=config.language.width,
-            dtype=dtype,
-            schedule=schedule,
-            rngs=rngs,
-        )
-        self.llm = Gemma(
-            (config.language, config.expert),
-            vocab_size=config.vocab_size,
-            conditions=(None, config.expert.width if config.pi05 else None),
-            dtype=dtype,
-            schedule=schedule,
-            rngs=rngs,
-        )
+    embedded: jax.Array | None
+    """Pi0: time's half of the mix with the actions, `[R, T, E]`."""
+
+    modulation: Modulation | None
+    """Pi0.5: what the adaptive norms do."""
 
 
 class Pi0(nnx.Module):
-    """Both models; they differ in how time and state reach the action expert.
+    """The models differ in how time and state reach the action expert.
 
     Pi0 has a state token and mixes time into the action tokens. Pi0.5 has neither: time conditions the expert's norms,
     and the state is in the prompt.
@@ -51,7 +42,7 @@ class Pi0(nnx.Module):
     def __init__(self, config: Pi0Config, *, rngs: nnx.Rngs) -> None:
         width = config.expert.width
         self.config = config
-        self.PaliGemma = PaliGemma(config, rngs=rngs)
+        self.PaliGemma = PaliGemma(config, experts=2, condition=width if config.pi05 else None, rngs=rngs)
         self.action_in_proj = nnx.Linear(config.action_dim, width, rngs=rngs)
         if config.pi05:
             self.time_mlp_in = nnx.Linear(width, width, rngs=rngs)
@@ -67,12 +58,24 @@ class Pi0(nnx.Module):
     # The two verbs of an ActionModel.
 
     def loss(self, rng: jax.Array, batch: Batch) -> jax.Array:
-        """float32 `[B, T]`: squared error of the velocity, averaged over the robot's own action dimensions."""
+        """float32 `[B, T]`: squared error of the velocity, averaged over the robot's own action dimensions.
+
+        An insulated model adds the cross-entropy of the action tokens to every step.
+        """
         # The unused first key keeps the draws of noise and time those of openpi for the same `rng`.
         _, noise_rng, time_rng = jax.random.split(rng, 3)
-        noise = jax.random.normal(noise_rng, batch.actions.shape)
-        time = flow.draw_time(time_rng, batch=noise.shape[0], alpha=self.config.time_alpha)
-        return self.loss_at(batch, noise=noise, time=time)
+        rows = batch.actions.shape[0] * self.config.flow_samples
+        noise = jax.random.normal(noise_rng, (rows, *batch.actions.shape[1:]))
+        time = flow.draw_time(time_rng, batch=rows, alpha=self.config.time_alpha)
+        delay = None
+        if self.config.max_delay:
+            delay = jax.random.randint(jax.random.fold_in(rng, 1), (rows,), 0, self.config.max_delay + 1)
+        if batch.inputs.indicator is not None:
+            hide = jax.random.bernoulli(
+                jax.random.fold_in(rng, 2), self.config.indicator_dropout, (batch.actions.shape[0], 1)
+            )
+            batch = batch._replace(inputs=without_indicator(batch.inputs, where=hide))
+        return self.loss_at(batch, noise=noise, time=time, delay=delay)
 
     def sample(
         self,
@@ -81,147 +84,159 @@ class Pi0(nnx.Module):
         *,
         steps: int = 10,
         noise: jax.Array | None = None,
-        prefix: jax.Array | None = None,
-        guidance: float | None = None,
+        prefix: ActionPrefix | None = None,
+        guidance: jax.Array | float | None = None,
     ) -> jax.Array:
-        """Action chunks, float32 `[B, T, D]`, normalized. `steps` must be static under `jit`."""
-        if prefix is not None or guidance is not None:
-            raise NotImplementedError("Pi0.sample takes no prefix and no guidance")
+        """Action chunks, float32 `[B, T, D]`, normalized. `steps` must be static under `jit`.
+
+        With a `prefix` the chunk continues it: by itself when the model was trained to (`max_delay`), else by guidance.
+        With `guidance` `w` the velocity is `unconditioned + w * (conditioned - unconditioned)` in the prompt's
+        indicator (classifier-free guidance, arXiv:2207.12598; 1.5 to 2.5 in RECAP).
+        """
         if steps < 1:
             raise ConfigError(f"sampling needs at least one step, not {steps}")
+        batch = inputs.state.shape[0]
         if noise is None:
-            shape = (inputs.state.shape[0], self.config.horizon, self.config.action_dim)
-            noise = jax.random.normal(rng, shape)
-        cache, valid = self.prefill(inputs)
+            noise = jax.random.normal(rng, (batch, self.config.horizon, self.config.action_dim))
+        if guidance is not None:
+            # Row by row: the prompt as it is, then the same without its indicator.
+            both = [inputs, without_indicator(inputs)]
+            inputs = jax.tree.map(lambda *pair: jnp.stack(pair, axis=1).reshape(-1, *pair[0].shape[1:]), *both)
+        _, seen = self.PaliGemma.prefill(inputs)
+        state = jnp.asarray(inputs.state)
+        moments = self.moment(jnp.asarray(flow.times(steps))[:, None, None])
+        if moments.modulation is not None:  # steps first, then layers
+            attention, mlp, final = moments.modulation
+            stacked = Modulation(jnp.moveaxis(attention, 1, 0), jnp.moveaxis(mlp, 1, 0), final)
+            moments = moments._replace(modulation=stacked)
+        trained = prefix is not None and self.config.max_delay > 0
+        given = clean = None
+        if prefix is not None and trained:
+            given = (jnp.arange(self.config.horizon) < prefix.delay[:, None])[:, :, None]
+            clean = self.moment(jnp.zeros((1, 1)))
 
-        def velocity(noisy: jax.Array, time: jax.Array) -> jax.Array:
-            times = jnp.broadcast_to(time, noisy.shape[:1])
-            return self.cached_velocity(inputs.state, noisy=noisy, time=times, cache=cache, prefix_valid=valid)
+        def velocity(noisy: jax.Array, moment: Moment) -> jax.Array:
+            if guidance is None:
+                return self.velocity(state, seen, noisy=noisy, moment=moment)
+            doubled = jnp.repeat(noisy, 2, axis=0)
+            if given is not None:
+                moment = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=-3) if x.shape[-3] == batch else x, moment)
+            v = self.velocity(state, seen, noisy=doubled, moment=moment)
+            return v[1::2] + guidance * (v[::2] - v[1::2])
 
-        return flow.integrate(velocity, noise, steps=steps, compat=self.config.compat)
+        def step(noisy: jax.Array, time: jax.Array, moment: Moment) -> jax.Array:
+            if prefix is None:
+                return velocity(noisy, moment)
+            if given is None:
+                return flow.pull_towards(prefix, lambda x: velocity(x, moment), noisy, time=time)
+            moment = jax.tree.map(lambda a, b: jnp.where(given, a, b), clean, moment)
+            return jnp.where(given, 0, velocity(noisy, moment))
+
+        if prefix is not None and given is not None:
+            noise = jnp.where(given, prefix.actions, noise)
+        return flow.integrate(step, noise, steps=steps, moments=moments, compat=self.config.compat)
 
     # What they are made of.
 
-    def loss_at(self, batch: Batch, *, noise: jax.Array, time: jax.Array) -> jax.Array:
-        """`loss` with given noise `[B, T, D]` and time `[B]`."""
-        noisy, target = flow.interpolate(batch.actions, noise=noise, time=time)
-        error = jnp.square(self.velocity(batch.inputs, noisy=noisy, time=time) - target)
-        own = jnp.asarray(batch.action_dims)[:, None, :]
-        return jnp.sum(jnp.where(own, error, 0), axis=-1) / jnp.maximum(jnp.sum(own, axis=-1), 1)
+    def loss_at(self, batch: Batch, *, noise: jax.Array, time: jax.Array, delay: jax.Array | None = None) -> jax.Array:
+        """`loss` with given noise `[R, T, D]` and time `[R]`; the rows of one example follow each other.
 
-    def velocity(self, inputs: ModelInput, *, noisy: jax.Array, time: jax.Array) -> jax.Array:
-        """Predicted velocity `[B, T, D]` at noisy actions `[B, T, D]` and time `[B]`, in one pass of both experts."""
-        prefix = self.embed_prefix(inputs)
-        suffix, condition = self.embed_suffix(inputs.state, noisy=noisy, time=time)
-        _, out = self.joint_pass(prefix, suffix, condition)
-        return self.decode_velocity(out)
-
-    def joint_pass(self, prefix: Segment, suffix: Segment, condition: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Outputs of the language model `[B, P, D]` and of the action expert `[B, S, E]`."""
-        valid = jnp.concatenate([prefix.valid, suffix.valid], axis=1)
-        starts = jnp.concatenate([prefix.starts, suffix.starts])
-        outs, _ = self.PaliGemma.llm(
-            (prefix.tokens, suffix.tokens),
-            positions=positions(valid),
-            mask=block_mask(valid, starts),
-            conditions=(None, condition),
-        )
-        prefix_out, suffix_out = outs
-        assert prefix_out is not None and suffix_out is not None
-        return prefix_out, suffix_out
-
-    def prefill(self, inputs: ModelInput) -> tuple[Cache, jax.Array]:
-        """Keys and values of images and prompt, and which of them are real, bool `[B, P]`."""
-        prefix = self.embed_prefix(inputs)
-        _, cache = self.PaliGemma.llm(
-            (prefix.tokens, None), positions=positions(prefix.valid), mask=block_mask(prefix.valid, prefix.starts)
-        )
-        return cache, prefix.valid
-
-    def cached_velocity(
-        self,
-        state: jax.Array,
-        *,
-        noisy: jax.Array,
-        time: jax.Array,
-        cache: Cache,
-        prefix_valid: jax.Array,
-    ) -> jax.Array:
-        """`velocity` with the prefix taken from `prefill`."""
-        suffix, condition = self.embed_suffix(state, noisy=noisy, time=time)
-        batch, length = suffix.valid.shape
-        to_prefix = jnp.broadcast_to(prefix_valid[:, None, :], (batch, length, prefix_valid.shape[1]))
-        outs, _ = self.PaliGemma.llm(
-            (None, suffix.tokens),
-            positions=jnp.sum(prefix_valid, axis=1)[:, None] + positions(suffix.valid),
-            mask=jnp.concatenate([to_prefix, block_mask(suffix.valid, suffix.starts)], axis=-1),
-            conditions=(None, condition),
-            cache=cache,
-        )
-        assert outs[1] is not None
-        return self.decode_velocity(outs[1])
-
-    def decode_velocity(self, suffix_out: jax.Array) -> jax.Array:
-        """`[B, S, E]` to `[B, T, D]`, from the action tokens at the end."""
-        return self.action_out_proj(suffix_out[:, -self.config.horizon :])
-
-    def embed_prefix(self, inputs: ModelInput) -> Segment:
-        """Images in the order of the slots, then the prompt: one block in which all attend to all."""
-        prompt = self._segment(self.PaliGemma.llm.embed(inputs.tokens), valid=inputs.token_mask)
-        slots = self._present_slots(inputs)
-        if not slots:
-            return prompt
-        tokens = self.embed_images(jnp.stack([self._pixels(inputs, slot) for slot in slots], axis=1))
-        batch, cameras, per_image, width = tokens.shape
-        present = [inputs.image_masks.get(slot, jnp.ones(batch, bool)) for slot in slots]
-        valid = jnp.repeat(jnp.stack(present, axis=1), per_image, axis=1)
-        images = self._segment(tokens.reshape(batch, cameras * per_image, width), valid=valid)
-        return join([images, prompt])
-
-    def embed_images(self, pixels: jax.Array) -> jax.Array:
-        """float32 `[B, cameras, H, W, 3]` in [-1, 1] to `[B, cameras, tokens, D]`."""
-        flat = self.PaliGemma.img(pixels.reshape(-1, *pixels.shape[2:]))
-        return flat.reshape(*pixels.shape[:2], *flat.shape[1:])
-
-    def embed_suffix(self, state: jax.Array, *, noisy: jax.Array, time: jax.Array) -> tuple[Segment, jax.Array | None]:
-        """The action expert's tokens, and the condition `[B, E]` of its norms (Pi0.5; None for Pi0).
-
-        Pi0: a block of one state token, then a block of action tokens. Pi0.5: the action tokens alone.
+        `delay` int `[R]`: so many first actions are given without noise and do not count.
         """
+        size, horizon, _ = batch.actions.shape
+        draws = noise.shape[0] // size
+        actions = jnp.repeat(jnp.asarray(batch.actions), draws, axis=0)
+        counts = jnp.ones((size, draws, horizon))
+        time = jnp.asarray(time)[:, None]
+        if delay is not None:
+            free = jnp.arange(horizon) >= delay[:, None]
+            time = jnp.where(free, time, 0)
+            counts = (free * (horizon / jnp.sum(free, axis=1, keepdims=True))).reshape(counts.shape)
+        noisy, target = flow.interpolate(actions, noise=noise, time=time)
+        out, seen = self.PaliGemma.prefill(batch.inputs, outputs=self.config.insulate)
+        if self.config.insulate:
+            seen = seen._replace(keys=jax.lax.stop_gradient(seen.keys), values=jax.lax.stop_gradient(seen.values))
+        state = jnp.repeat(jnp.asarray(batch.inputs.state), draws, axis=0)
+        error = jnp.square(self.velocity(state, seen, noisy=noisy, moment=self.moment(time)) - target)
+        own = jnp.asarray(batch.action_dims)[:, None, None, :]
+        error = jnp.where(own, error.reshape(size, draws, horizon, -1), 0)
+        losses = jnp.sum(error, axis=-1) / jnp.maximum(jnp.sum(own, axis=-1), 1)
+        loss = jnp.mean(losses * counts, axis=1)
+        if not self.config.insulate:
+            return loss
+        if batch.token_loss is None:
+            raise ConfigError("an insulated model learns to write actions as tokens, but the batch has no token_loss")
+        assert out is not None
+        written = text.next_token_loss(
+            self.PaliGemma.llm.embedder.logits, out, tokens=batch.inputs.tokens, counts=batch.token_loss
+        )
+        return self.config.flow_weight * loss + written[:, None]
+
+    def velocity(self, state: jax.Array, seen: Seen, *, noisy: jax.Array, moment: Moment) -> jax.Array:
+        """Predicted velocity `[R, T, D]` at noisy actions `[R, T, D]`, given images and prompt from `prefill`."""
+        return self.decode_velocity(self.expert_pass(state, seen, noisy=noisy, moment=moment))
+
+    def expert_pass(self, state: jax.Array, seen: Seen, *, noisy: jax.Array, moment: Moment) -> jax.Array:
+        """Outputs of the action expert, `[R, S, E]`."""
+        tokens = self.embed_actions(state, noisy=noisy, moment=moment)
+        valid = jnp.ones(tokens.shape[:2], bool)
+        rows = tokens.shape[0] // seen.mask.shape[0]
+        before = jnp.repeat(jnp.sum(seen.mask, axis=1, dtype=jnp.int32), rows)
+        out, _ = self.PaliGemma.llm(
+            tokens,
+            expert=1,
+            positions=before[:, None] + positions(valid),
+            mask=block_mask(valid, jnp.broadcast_to(self.suffix_starts, valid.shape)),
+            seen=(seen,),
+            modulation=moment.modulation,
+        )
+        assert out is not None
+        return out
+
+    def decode_velocity(self, out: jax.Array) -> jax.Array:
+        """`[R, S, E]` to `[R, T, D]`, from the action tokens at the end."""
+        return self.action_out_proj(out[:, -self.config.horizon :])
+
+    @property
+    def suffix_starts(self) -> jax.Array:
+        """bool `[S]`: a block of one state token (Pi0), then a block of action tokens."""
+        first = jnp.arange(self.config.horizon) == 0
+        return first if self.config.pi05 else jnp.concatenate([jnp.ones(1, bool), first])
+
+    def embed_actions(self, state: jax.Array, *, noisy: jax.Array, moment: Moment) -> jax.Array:
+        """The action expert's tokens `[R, S, E]`. Pi0: the state token, then the actions mixed with time."""
         tokens = self.action_in_proj(noisy)
-        embedded_time = flow.time_embedding(time, width=self.config.expert.width)
-        starts = jnp.arange(tokens.shape[1]) == 0
         if self.config.pi05:
-            condition = nnx.swish(self.time_mlp_out(nnx.swish(self.time_mlp_in(embedded_time))))
-        else:
-            condition = None
-            repeated = jnp.broadcast_to(embedded_time[:, None, :], tokens.shape)
-            mixed = self.action_time_mlp_in(jnp.concatenate([tokens, repeated], axis=-1))
-            tokens = self.action_time_mlp_out(nnx.swish(mixed))
-            tokens = jnp.concatenate([self.state_proj(state)[:, None, :], tokens], axis=1)
-            starts = jnp.concatenate([jnp.ones(1, bool), starts])
-        return Segment(tokens=tokens, valid=jnp.ones(tokens.shape[:2], bool), starts=starts), condition
+            return tokens
+        assert moment.embedded is not None
+        mixed = tokens @ self.action_time_mlp_in.kernel[: tokens.shape[-1]] + moment.embedded
+        tokens = self.action_time_mlp_out(nnx.swish(mixed))
+        return jnp.concatenate([self.state_proj(state)[:, None, :], tokens], axis=1)
 
-    @staticmethod
-    def _segment(tokens: jax.Array, *, valid: jax.Array) -> Segment:
-        return Segment(tokens=tokens, valid=valid, starts=jnp.zeros(tokens.shape[1], bool))
+    def moment(self, time: jax.Array) -> Moment:
+        """What depends on time alone, at float32 `[..., T]`; T is 1 when all tokens share it."""
+        if self.config.pi05:
+            return Moment(None, self.PaliGemma.llm.modulation(self.condition(time), expert=1))
+        embedded = flow.time_embedding(time, width=self.config.expert.width)
+        assert self.action_time_mlp_in.bias is not None
+        half = self.action_time_mlp_in.kernel[embedded.shape[-1] :]
+        return Moment(embedded @ half + self.action_time_mlp_in.bias[...], None)
 
-    def _present_slots(self, inputs: ModelInput) -> list[str]:
-        slots = self.config.image_slots
-        for name in inputs.images:
-            if name not in slots:
-                hint = f"; did you mean {close!r}?" if (close := nearest(name, slots)) else ""
-                raise ObservationError(f"image slot {name!r} is none of this model's: {', '.join(slots)}{hint}")
-        return [slot for slot in slots if slot in inputs.images]
+    def condition(self, time: jax.Array) -> jax.Array:
+        """The condition of the expert's norms in Pi0.5: float32 `[..., E]` at `[...]`."""
+        embedded = flow.time_embedding(time, width=self.config.expert.width)
+        return nnx.swish(self.time_mlp_out(nnx.swish(self.time_mlp_in(embedded))))
 
-    def _pixels(self, inputs: ModelInput, slot: str) -> jax.Array:
-        image = inputs.images[slot]
-        height, width = self.config.image_size
-        if tuple(image.shape[-3:]) != (height, width, 3) or image.ndim != 4:
-            raise ObservationError(
-                f"image {slot!r} has shape {tuple(image.shape)}, the model takes [B, {height}, {width}, 3]: "
-                "resize it with padding before it reaches the model, as the codec does"
-            )
-        if image.dtype == jnp.uint8:
-            return image.astype(jnp.float32) / 255.0 * 2.0 - 1.0
-        return image.astype(jnp.float32)
+
+def without_indicator(inputs: ModelInput, *, where: jax.Array | bool = True) -> ModelInput:
+    """`inputs` with the indicator masked out of the prompt, in the rows that are True in `where` `[B, 1]`.
+
+    A masked token takes no position and is seen by nobody, so this is the prompt without it. Raises `ConfigError` when
+    the prompt has no indicator.
+    """
+    if inputs.indicator is None:
+        raise ConfigError(
+            "guidance needs a prompt that says how good its actions are: give the sample an advantage "
+            "(Sample.advantage, or 'advantage' in an observation)"
+        )
+    return inputs._replace(token_mask=inputs.token_mask & ~(inputs.indicator & where))

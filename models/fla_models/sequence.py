@@ -17,7 +17,7 @@ class Segment(NamedTuple):
     """bool `[B, N]`: False on padding and on images that are not there."""
 
     starts: jax.Array
-    """bool `[N]`: True where a block begins that earlier tokens may not attend to. Within a block, and from a block
+    """bool `[B, N]`: True where a block begins that earlier tokens may not attend to. Within a block, and from a block
     to all before it, attention is free."""
 
 
@@ -26,16 +26,16 @@ def join(segments: Sequence[Segment]) -> Segment:
     return Segment(
         tokens=jnp.concatenate([s.tokens for s in segments], axis=1),
         valid=jnp.concatenate([s.valid for s in segments], axis=1),
-        starts=jnp.concatenate([s.starts for s in segments], axis=-1),
+        starts=jnp.concatenate([s.starts for s in segments], axis=1),
     )
 
 
 def block_mask(valid: jax.Array, starts: jax.Array) -> jax.Array:
     """bool `[B, N, N]`, True where query (second axis) may attend to key (last axis).
 
-    `valid` is `[B, N]`, `starts` `[N]` or `[B, N]`.
+    Both arguments are `[B, N]`.
     """
-    block = jnp.cumsum(jnp.broadcast_to(starts, valid.shape), axis=1)
+    block = jnp.cumsum(starts, axis=1)
     return (block[:, None, :] <= block[:, :, None]) & (valid[:, None, :] & valid[:, :, None])
 
 

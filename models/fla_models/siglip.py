@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fla_models.configs import SiglipConfig
+from fla_models.norms import RMSNorm
 from fla_models.stack import Schedule, scan, stack
 
 _XAVIER = nnx.initializers.xavier_uniform()
@@ -95,7 +96,7 @@ class Encoder(nnx.Module):
 
 
 class Siglip(nnx.Module):
-    """The vision tower with its projection into the language model."""
+    """The vision tower with its way into the language model: PaliGemma's head, or Gemma 3's pooling and projection."""
 
     def __init__(
         self,
@@ -112,10 +113,20 @@ class Siglip(nnx.Module):
         position_init = nnx.initializers.normal(config.width**-0.5)
         self.pos_embedding = nnx.Param(position_init(rngs.params(), (1, grid[0] * grid[1], config.width)))
         self.Transformer = Encoder(config, dtype=dtype, schedule=schedule, rngs=rngs)
-        self.head = nnx.Linear(config.width, out_width, dtype=dtype, kernel_init=nnx.initializers.zeros, rngs=rngs)
-        self.dtype = dtype
+        self.grid, self.pool, self.dtype = grid, config.pool, dtype
+        if config.pool is None:
+            self.head = nnx.Linear(config.width, out_width, dtype=dtype, kernel_init=nnx.initializers.zeros, rngs=rngs)
+        else:
+            self.soft_norm = RMSNorm(config.width, rngs=rngs)
+            self.projection = nnx.Linear(config.width, out_width, use_bias=False, dtype=dtype, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """float32 `[B, H, W, 3]` in [-1, 1] to `[B, tokens, out_width]` in the activation dtype."""
         x = self.embedding(images) + self.pos_embedding[...]
-        return self.head(self.Transformer(x.astype(self.dtype)))
+        x = self.Transformer(x.astype(self.dtype))
+        if self.pool is None:
+            return self.head(x)
+        rows, columns = (side // self.pool for side in self.grid)
+        squares = x.reshape(x.shape[0], rows, self.pool, columns, self.pool, x.shape[-1])
+        pooled, _ = self.soft_norm(squares.mean(axis=(2, 4)).reshape(x.shape[0], rows * columns, -1))
+        return self.projection(pooled)

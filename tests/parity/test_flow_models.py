@@ -94,28 +94,34 @@ def _batch(z: dict[str, Any]) -> Batch:
 
 def _intermediates(model: Pi0, batch: Batch, z: dict[str, Any], rng: jax.Array) -> dict[str, jax.Array]:
     """Everything the golden files hold, under their names."""
-    inputs, noise, time = batch.inputs, z["noise"], z["time"]
-    pixels = jnp.stack([model._pixels(inputs, slot) for slot in SLOTS], axis=1)
-    images = model.embed_images(pixels)
+    inputs, noise, time = batch.inputs, z["noise"], jnp.asarray(z["time"])
+    vlm, state = model.PaliGemma, jnp.asarray(batch.inputs.state)
+    pixels = jnp.stack([vlm.pixels(inputs, slot) for slot in SLOTS], axis=1)
+    images = vlm.embed_images(pixels)
     noisy, target = flow.interpolate(batch.actions, noise=noise, time=time)
-    prefix = model.embed_prefix(inputs)
-    suffix, condition = model.embed_suffix(inputs.state, noisy=noisy, time=time)
-    prefix_out, suffix_out = model.joint_pass(prefix, suffix, condition)
-    valid = jnp.concatenate([prefix.valid, suffix.valid], axis=1)
-    mask = block_mask(valid, jnp.concatenate([prefix.starts, suffix.starts]))
+    prefix = vlm.embed(inputs)
+    prefix_out, _ = vlm.prefill(inputs, outputs=True)
+    _, seen = vlm.prefill(inputs)
+    moment = model.moment(time[:, None])
+    suffix = model.embed_actions(state, noisy=noisy, moment=moment)
+    suffix_out = model.expert_pass(state, seen, noisy=noisy, moment=moment)
+    real = jnp.ones(suffix.shape[:2], bool)
+    valid = jnp.concatenate([prefix.valid, real], axis=1)
+    suffix_starts = jnp.broadcast_to(model.suffix_starts, real.shape)
+    mask = block_mask(valid, jnp.concatenate([prefix.starts, suffix_starts], axis=1))
     length, prompt = prefix.valid.shape[1], inputs.tokens.shape[1]
-    noisy_b, _ = flow.interpolate(batch.actions, noise=z["noise_b"], time=z["time_b"])
-    (keys, values), _ = model.prefill(inputs)
+    time_b = jnp.asarray(z["time_b"])
+    noisy_b, _ = flow.interpolate(batch.actions, noise=z["noise_b"], time=time_b)
     found = {f"image_tokens/{slot}": images[:, i] for i, slot in enumerate(SLOTS)}
     found |= {f"sample_{n}": model.sample(rng, inputs, steps=n, noise=z["sample_noise"]) for n in STEPS}
     found |= {
         "prefix_tokens": prefix.tokens,
         "prefix_lang_tokens_first6": prefix.tokens[:, length - prompt :][:, :6],
         "prefix_mask": prefix.valid,
-        "prefix_ar_mask": prefix.starts,
-        "suffix_tokens": suffix.tokens,
-        "suffix_mask": suffix.valid,
-        "suffix_ar_mask": suffix.starts,
+        "prefix_ar_mask": prefix.starts[0],
+        "suffix_tokens": suffix,
+        "suffix_mask": real,
+        "suffix_ar_mask": model.suffix_starts,
         "positions": positions(valid),
         "attn_mask": mask,
         "attn_mask_suffix_rows": mask[:, length:],
@@ -125,14 +131,14 @@ def _intermediates(model: Pi0, batch: Batch, z: dict[str, Any], rng: jax.Array) 
         "suffix_out": suffix_out,
         "v_t": model.decode_velocity(suffix_out),
         "loss": model.loss(rng, batch),
-        "v_t_b": model.velocity(inputs, noisy=noisy_b, time=z["time_b"]),
-        "loss_b": model.loss_at(batch, noise=z["noise_b"], time=z["time_b"]),
-        "prefix_kv_k_layer0": keys[0],
-        "prefix_kv_v_last": values[-1],
-        "kv_shape": jnp.asarray(keys.shape),
+        "v_t_b": model.velocity(state, seen, noisy=noisy_b, moment=model.moment(time_b[:, None])),
+        "loss_b": model.loss_at(batch, noise=z["noise_b"], time=time_b),
+        "prefix_kv_k_layer0": seen.keys[0],
+        "prefix_kv_v_last": seen.values[-1],
+        "kv_shape": jnp.asarray(seen.keys.shape),
         "sample_10_from_key": model.sample(rng, inputs, steps=10),
     }
-    return found if condition is None else found | {"adarms_cond": condition}
+    return found | {"adarms_cond": model.condition(time)} if model.config.pi05 else found
 
 
 def _run(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -1,0 +1,111 @@
+"""A vision tower and a transformer: images and text become one sequence, which experts run through.
+
+Shared by every model of this package. PaliGemma: Beyer et al., arXiv:2407.07726.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fla_models.attention import Seen
+from fla_models.configs import BackboneConfig
+from fla_models.gemma import Gemma
+from fla_models.sequence import Segment, block_mask, join, positions
+from fla_models.siglip import Siglip
+from fla_models.stack import Schedule
+from fla_sdk.errors import ObservationError, nearest
+from fla_sdk.model import ModelInput
+
+
+class PaliGemma(nnx.Module):
+    """The vision tower `img` and the transformer `llm` with all its experts."""
+
+    def __init__(
+        self,
+        config: BackboneConfig,
+        *,
+        experts: int,
+        condition: int | None = None,
+        wide_queries: bool = False,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """`experts` is 1 for the language model alone. `condition` is the width of what conditions expert 1's norms."""
+        dtype = jnp.dtype(config.dtype)
+        schedule = Schedule(remat=config.remat, unroll=config.unroll)
+        self.img = Siglip(
+            config.vision,
+            grid=config.image_grid,
+            out_width=config.language.width,
+            dtype=dtype,
+            schedule=schedule,
+            rngs=rngs,
+        )
+        self.llm = Gemma(
+            config.experts[:experts],
+            vocab_size=config.vocab_size,
+            conditions=(None, condition)[:experts],
+            dtype=dtype,
+            schedule=schedule,
+            wide_queries=wide_queries,
+            rngs=rngs,
+        )
+        self.slots, self.image_size, self.causal_prompt = config.image_slots, config.image_size, config.causal_prompt
+
+    def prefill(self, inputs: ModelInput, *, outputs: bool = False) -> tuple[jax.Array | None, Seen]:
+        """Run images and prompt through the language model.
+
+        Returns its outputs `[B, P, D]` (None without `outputs`) and what is left for experts to look at: all real
+        tokens but those that spell actions, which no expert may see.
+        """
+        prefix = self.embed(inputs)
+        where = positions(prefix.valid)
+        mask = block_mask(prefix.valid, prefix.starts)
+        out, (keys, values) = self.llm(prefix.tokens, positions=where, mask=mask, outputs=outputs)
+        visible = prefix.valid
+        if inputs.token_ar is not None:
+            images = prefix.valid.shape[1] - inputs.tokens.shape[1]
+            visible = visible & ~jnp.pad(jnp.asarray(inputs.token_ar), ((0, 0), (images, 0)))
+        return out, Seen(keys, values, visible, where)
+
+    def embed(self, inputs: ModelInput) -> Segment:
+        """Images in the order of the slots, then the text: a block in which all attend to all, and behind it the tokens
+        that spell actions, each of which starts a block of its own.
+        """
+        starts = jnp.zeros(inputs.tokens.shape, bool) if inputs.token_ar is None else jnp.asarray(inputs.token_ar)
+        if self.causal_prompt:
+            starts = jnp.ones_like(starts)
+        text = Segment(self.llm.embed(inputs.tokens), jnp.asarray(inputs.token_mask), starts)
+        slots = self._present_slots(inputs)
+        if not slots:
+            return text
+        tokens = self.embed_images(jnp.stack([self.pixels(inputs, slot) for slot in slots], axis=1))
+        batch, cameras, per_image, width = tokens.shape
+        present = [jnp.asarray(inputs.image_masks.get(slot, jnp.ones(batch, bool))) for slot in slots]
+        valid = jnp.repeat(jnp.stack(present, axis=1), per_image, axis=1)
+        images = Segment(tokens.reshape(batch, cameras * per_image, width), valid, jnp.zeros(valid.shape, bool))
+        return join([images, text])
+
+    def embed_images(self, pixels: jax.Array) -> jax.Array:
+        """float32 `[B, cameras, H, W, 3]` in [-1, 1] to `[B, cameras, tokens, D]`, all cameras in one pass."""
+        flat = self.img(pixels.reshape(-1, *pixels.shape[2:]))
+        return flat.reshape(*pixels.shape[:2], *flat.shape[1:])
+
+    def pixels(self, inputs: ModelInput, slot: str) -> jax.Array:
+        """The image of `slot` as float32 `[B, H, W, 3]` in [-1, 1]. Raises `ObservationError`."""
+        image = inputs.images[slot]
+        height, width = self.image_size
+        if tuple(image.shape[-3:]) != (height, width, 3) or image.ndim != 4:
+            raise ObservationError(
+                f"image {slot!r} has shape {tuple(image.shape)}, the model takes [B, {height}, {width}, 3]: "
+                "resize it with padding before it reaches the model, as the codec does"
+            )
+        if image.dtype == jnp.uint8:
+            return image.astype(jnp.float32) / 255.0 * 2.0 - 1.0
+        return image.astype(jnp.float32)
+
+    def _present_slots(self, inputs: ModelInput) -> list[str]:
+        for name in inputs.images:
+            if name not in self.slots:
+                hint = f"; did you mean {close!r}?" if (close := nearest(name, self.slots)) else ""
+                raise ObservationError(f"image slot {name!r} is none of this model's: {', '.join(self.slots)}{hint}")
+        return [slot for slot in self.slots if slot in inputs.images]
