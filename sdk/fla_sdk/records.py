@@ -5,7 +5,7 @@ inside the functions, never at the top of a plugin's module: every `fla` command
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from fla_sdk.embodiment import Embodiment
 from fla_sdk.environment import Environment
 from fla_sdk.errors import PluginError
 from fla_sdk.model import ActionModel, ModelSpec, Tokenizer
@@ -104,11 +105,12 @@ class ModelFamily:
 
     published: tuple[Published, ...] = ()
 
-    exporters: Mapping[str, Callable[[Any, Mapping[str, Any], Mapping[str, NormStats], Path], None]] = attrs.field(
-        factory=dict[str, Any]
-    )
-    """Format -> `export(config, parameters, stats, out)`: `fla export --format`. `stats` is by embodiment and may be
-    empty, `out` the file or folder to make. Raises `ConfigError` for what the format cannot hold, such as adapters."""
+    exporters: Mapping[
+        str, Callable[[Any, Mapping[str, Any], Sequence[tuple[Embodiment, NormStats]], Path], None]
+    ] = attrs.field(factory=dict[str, Any])
+    """Format -> `export(config, parameters, robots, out)`: `fla export --format`. `robots` are those to be driven, with
+    their statistics, and may be none; `out` is the file or folder to make. Raises `ConfigError` for what the format
+    cannot hold, such as adapters, or numbers relative to a state."""
 
     notice: str = ""
     """Licence of the published weights, kept with what is exported from them."""

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import ml_dtypes
@@ -74,7 +74,7 @@ def gemma3() -> Any:
     """transformers' own Gemma 3, tiny and random: norm weights too, which it starts at zero."""
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
-    config = Gemma3Config(text_config=_text(GEMMA3), vision_config=VISION, mm_tokens_per_image=4)
+    config = cast(Any, Gemma3Config)(text_config=_text(GEMMA3), vision_config=VISION, mm_tokens_per_image=4)
     return _randomised(Gemma3ForConditionalGeneration(config))
 
 
@@ -83,7 +83,7 @@ def paligemma() -> Any:
     from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
 
     text = _text(PALIGEMMA) | {"model_type": "gemma"}
-    config = PaliGemmaConfig(text_config=text, vision_config=VISION, projection_dim=20)
+    config = cast(Any, PaliGemmaConfig)(text_config=text, vision_config=VISION, projection_dim=20)
     return _randomised(PaliGemmaForConditionalGeneration(config))
 
 
