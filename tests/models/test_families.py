@@ -16,7 +16,7 @@ FAMILIES = {family.name: family for family in fla_models()}
 
 
 def test_names() -> None:
-    assert sorted(FAMILIES) == ["pi0", "pi05"]
+    assert sorted(FAMILIES) == ["pi0", "pi05", "pi06", "pi0_fast"]
     for family in FAMILIES.values():
         assert {"base", "base_lora", "dummy", "tiny"} <= set(family.variants)
 

@@ -121,7 +121,8 @@ def test_order_of_the_images_mapping_does_not_matter(model: Pi0) -> None:
     batch = _batch()
     inputs = batch.inputs
     backwards = inputs._replace(images={slot: inputs.images[slot] for slot in reversed(SLOTS)})
-    np.testing.assert_array_equal(model.embed_prefix(inputs).tokens, model.embed_prefix(backwards).tokens)
+    embed = model.PaliGemma.embed
+    np.testing.assert_array_equal(embed(inputs).tokens, embed(backwards).tokens)
 
 
 def test_prompt_padding_changes_nothing(model: Pi0) -> None:
@@ -201,8 +202,8 @@ def test_what_sample_refuses(model: Pi0) -> None:
     inputs = _batch().inputs
     with pytest.raises(ConfigError, match="at least one step"):
         model.sample(jax.random.key(0), inputs, steps=0)
-    with pytest.raises(NotImplementedError):
-        model.sample(jax.random.key(0), inputs, prefix=jnp.zeros((2, 1, ACTIONS)))
+    with pytest.raises(ConfigError, match="says how good its actions are"):
+        model.sample(jax.random.key(0), inputs, guidance=2.0)
 
 
 def test_wrong_parameters_are_named_and_nothing_changes(model: Pi0) -> None:

