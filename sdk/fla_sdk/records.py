@@ -105,9 +105,9 @@ class ModelFamily:
 
     published: tuple[Published, ...] = ()
 
-    exporters: Mapping[
-        str, Callable[[Any, Mapping[str, Any], Sequence[tuple[Embodiment, NormStats]], Path], None]
-    ] = attrs.field(factory=dict[str, Any])
+    exporters: Mapping[str, Callable[[Any, Mapping[str, Any], Sequence[tuple[Embodiment, NormStats]], Path], None]] = (
+        attrs.field(factory=dict[str, Any])
+    )
     """Format -> `export(config, parameters, robots, out)`: `fla export --format`. `robots` are those to be driven, with
     their statistics, and may be none; `out` is the file or folder to make. Raises `ConfigError` for what the format
     cannot hold, such as adapters, or numbers relative to a state."""
