@@ -13,7 +13,6 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fla_sdk.embodiment import Embodiment
 from fla_sdk.environment import Environment
 from fla_sdk.errors import PluginError
 from fla_sdk.model import ActionModel, ModelSpec, Tokenizer
@@ -21,6 +20,7 @@ from fla_sdk.normalization import NormStats
 
 if TYPE_CHECKING:
     from fla_sdk.data.dataset import Dataset, EpisodeWriter
+    from fla_sdk.embodiment import Embodiment
     from fla_sdk.training.config import TrainConfig
 
 
@@ -105,9 +105,9 @@ class ModelFamily:
 
     published: tuple[Published, ...] = ()
 
-    exporters: Mapping[str, Callable[[Any, Mapping[str, Any], Sequence[tuple[Embodiment, NormStats]], Path], None]] = (
-        attrs.field(factory=dict[str, Any])
-    )
+    exporters: Mapping[
+        str, Callable[[Any, Mapping[str, Any], Sequence[tuple["Embodiment", NormStats]], Path], None]
+    ] = attrs.field(factory=dict[str, Any])
     """Format -> `export(config, parameters, robots, out)`: `fla export --format`. `robots` are those to be driven, with
     their statistics, and may be none; `out` is the file or folder to make. Raises `ConfigError` for what the format
     cannot hold, such as adapters, or numbers relative to a state."""
