@@ -7,6 +7,7 @@ Training, evaluation, serving and the conformance kit use this same object, so t
 """
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from fla_sdk import prompts, transforms
 from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import ConfigError, DataError, StatsError, nearest
-from fla_sdk.model import Batch, ModelInput, ModelSpec, Tokenizer
+from fla_sdk.model import ActionTokenizer, Batch, ModelInput, ModelSpec, Tokenizer
 from fla_sdk.normalization import NormStats, normalize, unnormalize
 from fla_sdk.sample import Sample
 
@@ -36,6 +37,11 @@ class Codec:
 
     def __attrs_post_init__(self) -> None:
         check_fit(self.embodiment, self.spec)
+        if self.spec.action_tokens != "none" and not hasattr(self.tokenizer, "encode_actions"):
+            raise ConfigError(
+                f"the model writes actions as tokens (action_tokens is {self.spec.action_tokens!r}), but "
+                f"{type(self.tokenizer).__name__} has no encode_actions; set action_tokenizer in the model config"
+            )
         for kind, space, stats in (
             ("state", self.embodiment.state, self.stats.state),
             ("actions", self.embodiment.action, self.stats.actions),
@@ -47,25 +53,14 @@ class Codec:
                 )
 
     def encode(self, sample: Sample) -> ModelInput:
-        """What the model sees of `sample`; leaves are unbatched numpy arrays."""
-        state = normalize(self._model_state(sample.state), self.stats.state, self.spec.normalization)
-        images: dict[str, NDArray[np.uint8]] = {}
-        for camera in self.embodiment.cameras:
-            if camera.slot is not None and camera.name in sample.images:
-                images[camera.slot] = transforms.resize_with_pad(sample.images[camera.name], *self.spec.image_size)
-        text = self.embodiment.prompt.replace("{task}", sample.task)
-        ids = prompts.STYLES[self.spec.prompt_style](self.tokenizer, text, state)
-        tokens, token_mask = prompts.pad_tokens(ids, max_tokens=self.spec.max_tokens)
-        return ModelInput(
-            images=images,
-            image_masks=dict.fromkeys(images, np.True_),
-            state=transforms.pad(state, self.spec.action_dim).astype(np.float32),
-            tokens=tokens,
-            token_mask=token_mask,
-        )
+        """What the model sees of `sample` before it acts; leaves are unbatched numpy arrays."""
+        return self._inputs(sample, None)
 
     def encode_example(self, sample: Sample) -> Batch:
-        """A training example: `encode` and the actions `[T, A]`, with masks over padded dimensions and steps."""
+        """A training example: `encode` and the actions `[T, A]`, with masks over padded dimensions and steps.
+
+        For models that are taught to write actions, the tokens of these follow the prompt.
+        """
         if sample.actions is None:
             raise DataError(f"{self.embodiment.name}: a training sample needs actions, this one has none")
         steps, width = sample.actions.shape
@@ -75,32 +70,82 @@ class Codec:
                 f"(horizon of the model, width of the embodiment), got [{steps}, {width}]"
             )
         is_pad = np.zeros(steps, np.bool_) if sample.actions_is_pad is None else sample.actions_is_pad
+        codes = None
+        if self.spec.action_tokens != "none":
+            codes = self._speller.encode_actions(self._known_actions(sample.actions, sample.state))
+        inputs = self._inputs(sample, codes)
         return Batch(
-            inputs=self.encode(sample),
+            inputs=inputs,
             actions=self.encode_actions(sample.actions, sample.state),
             action_dims=np.arange(self.spec.action_dim) < width,
             action_steps=~is_pad,
+            token_loss=inputs.token_ar,
         )
 
     def encode_actions(self, actions: Floats, state: Floats) -> Floats:
         """`[T, A]` in the embodiment's units at `state` `[S]` -> float32 `[T, D]` as the model predicts them."""
-        known = normalize(self.model_actions(actions, state), self.stats.actions, self.spec.normalization)
-        return transforms.pad(known, self.spec.action_dim).astype(np.float32)
+        return transforms.pad(self._known_actions(actions, state), self.spec.action_dim).astype(np.float32)
 
     def model_actions(self, actions: Floats, state: Floats) -> Floats:
         """Converted and relative, but not yet normalized: what action statistics are computed from."""
         return model_actions(self.embodiment, actions, state)
 
-    def decode(self, actions: Floats, state: Floats) -> Floats:
-        """Model output `[T, D]` at the observation's `state` `[S]` -> `[T, A]` in the embodiment's units."""
-        cut = np.asarray(actions)[..., : self.embodiment.action.width]
-        known = unnormalize(cut, self.stats.actions, self.spec.normalization)
+    def decode(self, output: NDArray[Any], state: Floats) -> Floats:
+        """Model output at the observation's `state` `[S]` -> actions `[T, A]` in the embodiment's units.
+
+        The output is `[T, D]`; or the ids `[M]` that a model answered with, 0 after their end: raises
+        `ActionTokenError` when they spell no chunk (openpi answers with a chunk of zeros).
+        """
+        output, width = np.asarray(output), self.embodiment.action.width
+        if self.spec.action_tokens == "sampled" and output.ndim == 1:
+            output = self._spelt_actions([int(one) for one in np.trim_zeros(output, "b")])
+        known = unnormalize(output[..., :width], self.stats.actions, self.spec.normalization)
         known = transforms.absolute(known, self._model_state(state), self._relative)
         conversion = self.embodiment.conversion
         return known if conversion is None else conversion.actions_from_model(known)
 
+    def _inputs(self, sample: Sample, codes: Sequence[int] | None) -> ModelInput:
+        state = normalize(self._model_state(sample.state), self.stats.state, self.spec.normalization)
+        images: dict[str, NDArray[np.uint8]] = {}
+        for camera in self.embodiment.cameras:
+            if camera.slot is not None and camera.name in sample.images:
+                images[camera.slot] = transforms.resize_with_pad(sample.images[camera.name], *self.spec.image_size)
+        text = self.embodiment.prompt.replace("{task}", sample.task)
+        wording = prompts.STYLES[self.spec.prompt_style](text, state)
+        prompt = prompts.write(self.tokenizer, wording, advantage=sample.advantage, codes=codes)
+        what = "the prompt" if codes is None else f"the prompt with {len(codes)} tokens of actions"
+        tokens, token_mask = prompts.pad_tokens(prompt.ids, max_tokens=self.spec.max_tokens, what=what)
+        return ModelInput(
+            images=images,
+            image_masks=dict.fromkeys(images, np.True_),
+            state=transforms.pad(state, self.spec.action_dim).astype(np.float32),
+            tokens=tokens,
+            token_mask=token_mask,
+            token_ar=None if codes is None else _within(prompt.answer, len(tokens)),
+            indicator=None if sample.advantage is None else _within(prompt.indicator, len(tokens)),
+        )
+
+    def _known_actions(self, actions: Floats, state: Floats) -> Floats:
+        """`[T, A]`, converted, relative and normalized."""
+        return normalize(self.model_actions(actions, state), self.stats.actions, self.spec.normalization)
+
+    def _spelt_actions(self, ids: list[int]) -> Floats:
+        wording = prompts.STYLES[self.spec.prompt_style]("", np.zeros(0))
+        codes = prompts.read(self.tokenizer, wording, ids)
+        return self._speller.decode_actions(codes, horizon=self.spec.horizon, width=self.embodiment.action.width)
+
+    @property
+    def _speller(self) -> ActionTokenizer:
+        return cast(ActionTokenizer, self.tokenizer)
+
     def _model_state(self, state: Floats) -> Floats:
         return model_state(self.embodiment, state)
+
+
+def _within(places: range, length: int) -> NDArray[np.bool_]:
+    """`[length]`: True at `places`."""
+    index = np.arange(length)
+    return (index >= places.start) & (index < places.stop)
 
 
 def model_state(embodiment: Embodiment, state: Floats) -> Floats:
@@ -137,7 +182,13 @@ def check_fit(embodiment: Embodiment, spec: ModelSpec) -> None:
 def collate(examples: Sequence[Batch]) -> Batch:
     """Stack examples along a new first axis. A slot that only some of them fill is masked out in the others."""
     inputs = collate_inputs([example.inputs for example in examples])
-    return Batch(inputs, *(np.stack(leaves) for leaves in zip(*(example[1:] for example in examples), strict=True)))
+    return Batch(
+        inputs=inputs,
+        actions=np.stack([example.actions for example in examples]),
+        action_dims=np.stack([example.action_dims for example in examples]),
+        action_steps=np.stack([example.action_steps for example in examples]),
+        token_loss=_stack_masks([example.token_loss for example in examples], inputs.tokens.shape[-1]),
+    )
 
 
 def collate_inputs(inputs: Sequence[ModelInput]) -> ModelInput:
@@ -150,5 +201,15 @@ def collate_inputs(inputs: Sequence[ModelInput]) -> ModelInput:
         image_masks={s: np.array([bool(one.image_masks.get(s, False)) for one in inputs]) for s in slots},
         state=np.stack([one.state for one in inputs]),
         tokens=np.stack([transforms.pad(one.tokens, length) for one in inputs]),
-        token_mask=np.stack([np.pad(one.token_mask, (0, length - len(one.token_mask))) for one in inputs]),
+        token_mask=_stack_masks([one.token_mask for one in inputs], length),
+        token_ar=_stack_masks([one.token_ar for one in inputs], length),
+        indicator=_stack_masks([one.indicator for one in inputs], length),
     )
+
+
+def _stack_masks(masks: Sequence[NDArray[np.bool_] | None], length: int) -> NDArray[np.bool_] | None:
+    """`[B, length]`, False where there is none; None when none has any."""
+    if all(mask is None for mask in masks):
+        return None
+    known = [np.zeros(0, np.bool_) if mask is None else mask for mask in masks]
+    return np.stack([np.pad(mask, (0, length - len(mask))) for mask in known])

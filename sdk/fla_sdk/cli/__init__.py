@@ -23,7 +23,7 @@ BUILT_IN = (
 
 EXTRAS = {
     **dict.fromkeys(("av", "flax", "grain", "jax", "matplotlib", "optax", "orbax", "pyarrow", "yaml"), "train"),
-    **dict.fromkeys(("sentencepiece", "safetensors", "rich"), "train"),
+    **dict.fromkeys(("huggingface_hub", "rich", "safetensors", "scipy", "sentencepiece", "tokenizers"), "train"),
     **dict.fromkeys(("gym_aloha", "gymnasium", "mujoco"), "sim"),
     "lerobot": "lerobot",
 }
