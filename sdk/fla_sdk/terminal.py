@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def progress(description: str, total: int, *, every_s: float = 10.0) -> Generator[Callable[..., None], None, None]:
-    """A function to call after each of `total` units of work, with an optional note: `advance("3 of 4 solved")`.
+    """A function to call after each of `total` units of work, with an optional note: `advance("3 of 4 solved")`; or
+    after several, `advance(by=5)`.
 
     Uses rich where it is installed and standard output is a terminal; otherwise prints a line every `every_s` seconds
     and one at the end.
@@ -31,17 +32,17 @@ def progress(description: str, total: int, *, every_s: float = 10.0) -> Generato
             with Progress(*columns, *left) as bar:
                 task = bar.add_task(description, total=total, note="")
 
-                def update(note: str = "") -> None:
-                    bar.update(task, advance=1, note=note)
+                def update(note: str = "", *, by: int = 1) -> None:
+                    bar.update(task, advance=by, note=note)
 
                 yield update
             return
     begun = said = time.monotonic()
     done = 0
 
-    def advance(note: str = "") -> None:
+    def advance(note: str = "", *, by: int = 1) -> None:
         nonlocal done, said
-        done += 1
+        done += by
         now = time.monotonic()
         if done == total or now - said >= every_s:
             said = now
