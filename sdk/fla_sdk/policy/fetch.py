@@ -7,6 +7,7 @@ hf://owner/name[@revision][/path]  a file or folder of a repository of the Huggi
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from fla_sdk.errors import CheckpointError, nearest
 
@@ -65,7 +66,7 @@ def _from_hub(repository: str, path: str, *, uri: str) -> Path:
     from huggingface_hub import constants, errors
 
     repository, _, revision = repository.partition("@")
-    wanted = {
+    wanted: dict[str, Any] = {
         "repo_id": repository,
         "revision": revision or None,
         "allow_patterns": [glob.escape(path), f"{glob.escape(path)}/*"] if path else None,

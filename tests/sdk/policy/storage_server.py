@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
     storage: Storage
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
 
     def do_HEAD(self) -> None:
