@@ -13,7 +13,8 @@ from fla_models.parameters import frozen_by_lora, group
 from fla_models.pi0 import Pi0
 from fla_sdk.policy import parameters
 from fla_sdk.training.config import Optimizer
-from fla_sdk.training.step import init_state, make_optimizer, train_step
+from fla_sdk.training.optimizer import make_optimizer
+from fla_sdk.training.step import init_state, train_step
 
 
 def _optimizer(schedule: dict[str, Any], adamw: dict[str, Any] | None = None) -> Optimizer:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -27,25 +27,52 @@ class Source:
 
 @attrs.frozen(kw_only=True)
 class Optimizer:
-    """AdamW with a cosine schedule. The defaults are openpi's."""
+    """An optimizer and its learning-rate schedule. The defaults, AdamW with a cosine, are openpi's."""
+
+    kind: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["cosine", "rsqrt", "constant"] = "cosine"
+    """What follows the warm-up."""
 
     peak_lr: float = 2.5e-5
-    end_lr: float = 2.5e-6
     warmup_steps: int = 1000
     """Steps from `peak_lr / (warmup_steps + 1)` up to `peak_lr`."""
 
+    end_lr: float = 2.5e-6
+    """Cosine: the learning rate from `decay_steps` on."""
+
     decay_steps: int = 30_000
-    """Step at which `end_lr` is reached, the warm-up included."""
+    """Cosine: step at which `end_lr` is reached, the warm-up included."""
+
+    timescale: int = 10_000
+    """Rsqrt: `n` steps after the warm-up the learning rate is `peak_lr / sqrt(1 + n / timescale)`."""
 
     b1: float = 0.9
     b2: float = 0.95
     eps: float = 1e-8
     weight_decay: float = 1e-10
-    clip_norm: float = 1.0
-    """Largest global norm of the gradient."""
+    undecayed: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """AdamW: patterns of whole parameter paths that weight decay leaves alone, such as `.*/(bias|scale)`."""
+
+    momentum: float = 0.9
+    nesterov: bool = False
+    """SGD: take the momentum of the next step."""
+
+    clip_norm: float | None = 1.0
+    """Largest global norm of the gradient; null does not clip."""
 
     def __attrs_post_init__(self) -> None:
-        if not 0 <= self.warmup_steps < self.decay_steps:
+        if self.warmup_steps < 0 or self.timescale < 1:
+            raise ConfigError(
+                f"optimizer: warmup_steps ({self.warmup_steps}) must be at least 0, timescale ({self.timescale}) 1"
+            )
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ConfigError(f"optimizer: clip_norm is {self.clip_norm}, must be above 0, or null for no clip")
+        for pattern in self.undecayed:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f"optimizer: undecayed: {pattern!r} is no regular expression: {error}") from error
+        if self.schedule == "cosine" and not self.warmup_steps < self.decay_steps:
             raise ConfigError(
                 f"optimizer: warmup_steps ({self.warmup_steps}) must be below decay_steps ({self.decay_steps}), "
                 "which includes the warm-up"

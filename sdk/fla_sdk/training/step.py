@@ -1,8 +1,10 @@
 """One training step, from top to bottom. This is the page to read first.
 
-The arithmetic is openpi's: flow-matching loss, AdamW on clipped gradients, a moving average of the parameters.
+The arithmetic is openpi's: flow-matching loss, AdamW on clipped gradients (`optimizer.py`), a moving average of the
+parameters.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +14,6 @@ import optax
 
 from fla_sdk.model import Batch
 from fla_sdk.policy.parameters import Flat, merge
-from fla_sdk.training.config import Optimizer
 
 
 class TrainState(NamedTuple):
@@ -35,18 +36,7 @@ class TrainState(NamedTuple):
 Penalty = Callable[[Flat], jax.Array]
 """Trainable parameters -> scalar that is added to the loss."""
 
-
-def make_optimizer(config: Optimizer) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """AdamW behind a clip of the global norm, and its learning-rate schedule (openpi-compatible)."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=config.peak_lr / (config.warmup_steps + 1),
-        peak_value=config.peak_lr,
-        warmup_steps=config.warmup_steps,
-        decay_steps=config.decay_steps,
-        end_value=config.end_lr,
-    )
-    adamw = optax.adamw(schedule, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw), schedule
+_NO_KERNEL = re.compile(r".*/(bias|scale|pos_embedding|input_embedding)")
 
 
 def init_state(params: Flat, frozen: Flat, *, optimizer: optax.GradientTransformation, ema: bool) -> TrainState:
@@ -101,6 +91,13 @@ def train_step(
         "loss": loss,
         "penalty": total - loss,
         "grad_norm": optax.tree.norm(gradient),
+        "param_norm": kernel_norm({**params, **state.frozen}),
         "learning_rate": jnp.asarray(schedule(state.step)),
     }
     return TrainState(state.step + 1, params, state.frozen, opt_state, ema), metrics
+
+
+def kernel_norm(params: Flat) -> jax.Array:
+    """Global norm of the weights that multiply: not of biases, scales of norms and embeddings (openpi-compatible)."""
+    kernels = [leaf for path, leaf in params.items() if leaf.ndim > 1 and not _NO_KERNEL.fullmatch(path)]
+    return optax.tree.norm([leaf.astype(jnp.float32) for leaf in kernels])

@@ -92,7 +92,8 @@ class _Run:
         import jax
 
         from fla_sdk.policy import parameters
-        from fla_sdk.training.step import init_state, make_optimizer, train_step
+        from fla_sdk.training.optimizer import make_optimizer
+        from fla_sdk.training.step import init_state, train_step
 
         config, plugins = self.config, self.plugins
 

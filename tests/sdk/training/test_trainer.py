@@ -299,7 +299,7 @@ def test_events_come_in_order(small_run: Callable[..., Any], tmp_path: Path) -> 
     registry.add(recorder, name="recorder")
     config = small_run(tmp_path / "run", steps=5, log_every=2, save_every=3)
     Trainer(config, plugins=registry).fit()
-    names = ["grad_norm", "learning_rate", "loss", "penalty", "steps_per_second"]
+    names = ["grad_norm", "learning_rate", "loss", "param_norm", "penalty", "steps_per_second"]
     assert recorder.events == [
         ("started", 0),
         ("step", 1, 5, []),
