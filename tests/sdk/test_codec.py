@@ -212,8 +212,12 @@ def test_collating_masks_what_only_some_have() -> None:
 def test_collating_one_adds_an_axis() -> None:
     one = codec(ROBOTS["libero"]).encode(sample(ROBOTS["libero"]))
     many = collate_inputs([one])
-    unstacked = [{k: v[0] for k, v in part.items()} if isinstance(part, Mapping) else part[0] for part in many]
-    assert_equal(one, ModelInput(*unstacked))
+    unstacked = {
+        name: {k: v[0] for k, v in part.items()} if isinstance(part, Mapping) else part[0]
+        for name, part in many._asdict().items()
+        if part is not None
+    }
+    assert_equal(one, ModelInput(**unstacked))
 
 
 def assert_equal(a: Batch | ModelInput, b: Batch | ModelInput) -> None:
@@ -230,5 +234,5 @@ def _leaves(tree: Any, path: str = "") -> Any:
     if isinstance(tree, dict):
         for key, value in tree.items():
             yield from _leaves(value, f"{path}/{key}")
-    else:
+    elif tree is not None:
         yield path, tree

@@ -40,10 +40,12 @@ def sentencepiece_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty home, and no network: whatever is fetched is refused at once, on this machine."""
-    for name in ("FLA_DATA_HOME", "OPENPI_DATA_HOME", "HF_HOME", "HF_HUB_CACHE"):
+    for name in ("FLA_DATA_HOME", "OPENPI_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = f"http://127.0.0.1:{server.getsockname()[1]}"
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", closed)
     monkeypatch.setenv("HF_ENDPOINT", closed)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("fla_sdk.policy.bucket.PAUSE_S", 0.0)
