@@ -16,7 +16,7 @@ from fla_models.attention import Seen
 from fla_models.configs import Pi0FastConfig
 from fla_models.paligemma import PaliGemma
 from fla_models.sequence import Segment, block_mask, positions
-from fla_models.tokenizers import EOS
+from fla_models.tokenizers.words import EOS
 from fla_sdk.errors import ConfigError
 from fla_sdk.model import ActionPrefix, Batch, ModelInput
 

@@ -1,6 +1,7 @@
 """Golden numbers: recorded outputs of the reference implementation, as data files.
 
-`FLA_GOLDEN` names another folder of the same layout; every dimension is read from its `cases.json`.
+`pytest tests/parity --golden DIR`, or the variable `FLA_GOLDEN_DIR`, compares with another set of the same layout. Every
+dimension is read from the set. What it has not recorded is skipped; of our own set nothing is.
 """
 
 import json
@@ -14,18 +15,41 @@ import numpy as np
 import pytest
 
 
+OWN = Path(__file__).parent / "golden"
+
+
+class Recorded(dict[str, Any]):
+    """Entries of a golden file. Asking for one that another set has not recorded skips the test."""
+
+    file: Path
+
+    def __missing__(self, key: str) -> Any:
+        if self.file.parent == OWN:
+            raise KeyError(f"{self.file.name} has no {key}")
+        pytest.skip(f"{self.file} has no {key}")
+
+
 class Golden:
     """A folder of golden files, and how close is close enough."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def file(self, name: str) -> Path:
+        """A file of the set. One that another set lacks skips the test."""
+        file = self.folder / name
+        if self.folder != OWN and not file.is_file():
+            pytest.skip(f"{self.folder} has no {name}")
+        return file
+
     def npz(self, name: str) -> dict[str, Any]:
-        with np.load(self.folder / f"{name}.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
+        file = self.file(f"{name}.npz")
+        with np.load(file, allow_pickle=False) as arrays:
+            return _recorded(arrays, file)
 
     def json(self, name: str) -> Any:
-        return json.loads((self.folder / f"{name}.json").read_text())
+        file = self.file(f"{name}.json")
+        return json.loads(file.read_text(), object_hook=lambda entries: _recorded(entries, file))
 
     @staticmethod
     def fill(path: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -44,6 +68,30 @@ class Golden:
         assert np.isfinite(a[chosen]).all(), f"{what}: not finite"
         error, size = np.abs(a - b)[chosen].max(), np.abs(b)[chosen].max()
         assert error <= within * size, f"{what}: error {error:.3g} of {size:.3g}, {error / size:.2e} > {within:.0e}"
+
+    def fast_config(self, name: str) -> Any:
+        """The Pi0-FAST model `name` of `cases.json`."""
+        dims = self.json("cases")
+        language, dtype, _ = dims["fast_cases"][name]
+        return self.fast_config_of(dims, language=language, dtype=dtype)
+
+    def fast_config_of(self, dims: dict[str, Any], *, language: str, dtype: str) -> Any:
+        """`config`, for Pi0-FAST."""
+        from fla_models.configs import Pi0FastConfig
+
+        shared = self.config(dims, pi05=True, language=language, expert=language, dtype=dtype)
+        return Pi0FastConfig(
+            vision=shared.vision,
+            language=shared.language,
+            vocab_size=dims["vocab"],
+            action_dim=dims["action_dim"],
+            horizon=dims["action_horizon"],
+            max_tokens=dims["fast"]["max_token_len"],
+            max_decode=dims["fast"]["max_decoding_steps"],
+            image_slots=tuple(sorted(dims["fast"]["image_masks"])),
+            dtype=dtype,  # pyright: ignore[reportArgumentType]
+            compat="openpi",
+        )
 
     @staticmethod
     def config(dims: dict[str, Any], *, pi05: bool, language: str, expert: str, dtype: str) -> Any:
@@ -78,19 +126,23 @@ class Golden:
     @staticmethod
     def batch(z: dict[str, Any], prefix: str = "") -> Any:
         """The training batch in an npz, without padded dimensions or steps."""
-        from fla_models.configs import SLOTS
         from fla_sdk.model import Batch, ModelInput
 
+        start = f"{prefix}image/"
+        slots = [name.removeprefix(start) for name in z if name.startswith(start)]
+        written = z.get(f"{prefix}token_ar_mask")  # the actions, where the model writes them as text
         inputs = ModelInput(
-            images={slot: z[f"{prefix}image/{slot}"] for slot in SLOTS},
-            image_masks={slot: z[f"{prefix}image_mask/{slot}"] for slot in SLOTS},
+            images={slot: z[f"{prefix}image/{slot}"] for slot in slots},
+            image_masks={slot: z[f"{prefix}image_mask/{slot}"] for slot in slots},
             state=z[f"{prefix}state"],
             tokens=z[f"{prefix}tokenized_prompt"],
             token_mask=z[f"{prefix}tokenized_prompt_mask"],
+            token_ar=None if written is None else written.astype(bool),
         )
         actions = z[f"{prefix}actions"]
         size, horizon, width = actions.shape
-        return Batch(inputs, actions, np.ones((size, width), bool), np.ones((size, horizon), bool))
+        dims, steps = np.ones((size, width), bool), np.ones((size, horizon), bool)
+        return Batch(inputs, actions, dims, steps, z.get(f"{prefix}token_loss_mask"))
 
     @staticmethod
     def same_leaves(
@@ -118,13 +170,27 @@ class Golden:
         return compared
 
 
-def _folder() -> Path:
-    return Path(os.environ.get("FLA_GOLDEN") or Path(__file__).parent / "golden")
+def _recorded(entries: Mapping[str, Any], file: Path) -> Recorded:
+    recorded = Recorded(entries)
+    recorded.file = file
+    return recorded
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden", metavar="DIR", help="compare with the golden numbers in DIR instead of our own")
+
+
+def _golden(config: pytest.Config) -> Golden:
+    named = config.getoption("--golden", default=None) or os.environ.get("FLA_GOLDEN_DIR")
+    folder = Path(named).resolve() if named else OWN
+    if not (folder / "cases.json").is_file():
+        raise pytest.UsageError(f"{folder} is no set of golden numbers: it has no cases.json")
+    return Golden(folder)
 
 
 @pytest.fixture(scope="session")
-def golden() -> Golden:
-    return Golden(_folder())
+def golden(pytestconfig: pytest.Config) -> Golden:
+    return _golden(pytestconfig)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -136,6 +202,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             types = marker.args
             cases = {name: case for name, case in cases.items() if case[4] is None and case[3] in types}
         metafunc.parametrize("flow_case", list(cases), indirect=True, scope="session")
+    if "fast_case" in metafunc.fixturenames:
+        metafunc.parametrize(
+            "fast_case", list(Golden(_folder()).json("cases")["fast_cases"]), indirect=True, scope="session"
+        )
     if "train_case" in metafunc.fixturenames:
         names = sorted(file.stem for file in _folder().glob("train_pi*.npz"))
         metafunc.parametrize("train_case", names, scope="session")
