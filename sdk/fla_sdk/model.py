@@ -120,7 +120,7 @@ class ActionTokenizer(Tokenizer, Protocol):
         ...
 
     def decode_actions(self, ids: Sequence[int], *, horizon: int, width: int) -> Array:
-        """The chunk `[horizon, width]` that generated `ids` spell. Raises `ActionTokenError` when they spell none."""
+        """The inverse: `[horizon, width]`. Raises `ActionTokenError` when the ids spell no such chunk."""
         ...
 
 
