@@ -1,7 +1,7 @@
 """Golden numbers: recorded outputs of the reference implementation, as data files.
 
-`pytest tests/parity --golden DIR`, or the variable `FLA_GOLDEN_DIR`, compares with another set of the same layout. Every
-dimension is read from the set. What it has not recorded is skipped; of our own set nothing is.
+`pytest tests/parity --golden DIR`, or the variable `FLA_GOLDEN_DIR`, compares with another set of the same layout.
+Every dimension is read from the set. What it has not recorded is skipped; of our own set nothing is.
 """
 
 import json
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 
 OWN = Path(__file__).parent / "golden"
 
@@ -124,6 +123,19 @@ class Golden:
         )
 
     @staticmethod
+    def optimizer(schedule: Mapping[str, Any], update: Mapping[str, Any], **more: Any) -> Any:
+        """The `Optimizer` for arguments of the reference's schedule and of its AdamW or SGD."""
+        from fla_sdk.training.config import Optimizer
+
+        rate = {"end_lr" if name == "decay_lr" else name: value for name, value in schedule.items()}
+        rate["schedule"] = "rsqrt" if "timescale" in schedule else "cosine"
+        arguments = {"clip_norm" if name == "clip_gradient_norm" else name: value for name, value in update.items()}
+        if "momentum" in arguments:  # the schedule replaces its learning rate, and it does not clip
+            arguments |= {"kind": "sgd", "clip_norm": None}
+            del arguments["lr"]
+        return Optimizer(**rate, **arguments, **more)
+
+    @staticmethod
     def batch(z: dict[str, Any], prefix: str = "") -> Any:
         """The training batch in an npz, without padded dimensions or steps."""
         from fla_sdk.model import Batch, ModelInput
@@ -194,18 +206,20 @@ def golden(pytestconfig: pytest.Config) -> Golden:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Once for each flow model of `cases.json` (`flow_case`), or each recorded run of Pi0 or Pi0.5 (`train_case`)."""
-    if "flow_case" in metafunc.fixturenames:
-        cases = Golden(_folder()).json("cases")["flow_cases"]
+    """Once for each small model of the set (`flow_case`, `fast_case`), or each recorded run (`train_case`)."""
+    asked = {"flow_case", "fast_case", "train_case"}.intersection(metafunc.fixturenames)
+    if not asked:
+        return
+    golden = _golden(metafunc.config)
+    cases = golden.json("cases")
+    if "flow_case" in asked:
+        flow = cases.get("flow_cases", {})
         if marker := metafunc.definition.get_closest_marker("gradients"):
             # Recorded for float32 parameters alone; of a bfloat16 model they agree in their norms only.
-            types = marker.args
-            cases = {name: case for name, case in cases.items() if case[4] is None and case[3] in types}
-        metafunc.parametrize("flow_case", list(cases), indirect=True, scope="session")
-    if "fast_case" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "fast_case", list(Golden(_folder()).json("cases")["fast_cases"]), indirect=True, scope="session"
-        )
-    if "train_case" in metafunc.fixturenames:
-        names = sorted(file.stem for file in _folder().glob("train_pi*.npz"))
+            flow = {name: case for name, case in flow.items() if case[4] is None and case[3] in marker.args}
+        metafunc.parametrize("flow_case", list(flow), indirect=True, scope="session")
+    if "fast_case" in asked:
+        metafunc.parametrize("fast_case", list(cases.get("fast_cases", ())), indirect=True, scope="session")
+    if "train_case" in asked:
+        names = sorted(file.stem for file in golden.folder.glob("train_*.npz"))
         metafunc.parametrize("train_case", names, scope="session")
