@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import attrs
+import numpy as np
+
+from fla_sdk.errors import ObservationError
 
 Array = Any
 """A numpy or a jax array; shapes are in the docstrings."""
@@ -69,6 +72,23 @@ class ActionPrefix(NamedTuple):
 
     length: Array
     """int32 `[B]`: how many of them are real; the chunk's horizon less the execution horizon (`H - s`)."""
+
+
+def action_prefix(rest: Array, *, delay: int, horizon: int) -> ActionPrefix:
+    """The prefix for a batch of one: `rest` `[n, D]`, normalized, is what was left of the old chunk.
+
+    With `n` left of a chunk of `horizon`, `s = horizon - n` were executed, and the next chunk is executed as long.
+    Raises `ObservationError` unless `delay <= s` and `delay <= n` (arXiv:2506.07339, section 3).
+    """
+    left, executed = rest.shape[0], horizon - rest.shape[0]
+    if not 0 <= delay <= min(left, executed):
+        raise ObservationError(
+            f"a delay of {delay} steps does not fit a chunk of {horizon} of which {left} are left: it must be at most "
+            f"{left}, what is left, and at most {executed}, what was executed; execute more of each chunk, or less"
+        )
+    actions = np.zeros((1, horizon, rest.shape[1]), np.float32)
+    actions[0, :left] = rest
+    return ActionPrefix(actions, np.array([delay], np.int32), np.array([left], np.int32))
 
 
 @attrs.frozen(kw_only=True)

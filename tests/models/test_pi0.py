@@ -11,66 +11,17 @@ import pytest
 from flax import nnx
 
 from fla_models import parameters
-from fla_models.configs import GemmaConfig, Pi0Config, SiglipConfig, variants
+from fla_models.configs import SiglipConfig, variants
 from fla_models.pi0 import Pi0
 from fla_sdk.errors import CheckpointError, ConfigError, ObservationError
 from fla_sdk.model import Batch, ModelInput
 
-SLOTS = ("base_0_rgb", "left_wrist_0_rgb")
-GEMMA = GemmaConfig(width=16, depth=2, mlp_dim=24, heads=2, kv_heads=1, head_dim=8)
-ACTIONS = 4
 QUICK = {"xla_backend_optimization_level": 0}
-"""Small models run once: LLVM's optimisations cost more than they save."""
-
-
-def _config(*, pi05: bool, **changes: Any) -> Pi0Config:
-    config = Pi0Config(
-        pi05=pi05,
-        vision=SiglipConfig(width=16, depth=1, mlp_dim=24, heads=2, patch=4),
-        language=GEMMA,
-        expert=attrs.evolve(GEMMA, width=12),
-        vocab_size=64,
-        action_dim=ACTIONS,
-        horizon=3,
-        max_tokens=8,
-        image_size=(8, 8),
-        image_slots=SLOTS,
-        dtype="float32",
-    )
-    return attrs.evolve(config, **changes)
-
-
-def _abstract(config: Pi0Config) -> Pi0:
-    return nnx.eval_shape(lambda: Pi0(config, rngs=nnx.Rngs(0)))
-
-
-def _random(config: Pi0Config) -> Pi0:
-    """A model in which nothing is zero: fresh adaptive norms would let the expert ignore its input."""
-    model = _abstract(config)
-    numbers = np.random.default_rng(1)
-    leaves = parameters.flatten(model)
-    parameters.assign(
-        model, {path: jnp.asarray(0.2 * numbers.standard_normal(v.shape, np.float32)) for path, v in leaves.items()}
-    )
-    return model
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["pi0", "pi05"])
-def model(request: pytest.FixtureRequest) -> Pi0:
-    return _random(_config(pi05=request.param))
-
-
-def _batch(size: int = 2, *, slots: tuple[str, ...] = SLOTS) -> Batch:
-    numbers = np.random.default_rng(0)
-    inputs = ModelInput(
-        images={slot: numbers.integers(0, 256, (size, 8, 8, 3), np.uint8) for slot in slots},
-        image_masks={slot: np.ones(size, bool) for slot in slots},
-        state=numbers.standard_normal((size, ACTIONS), np.float32),
-        tokens=numbers.integers(4, 64, (size, 5), np.int32),
-        token_mask=np.ones((size, 5), bool),
-    )
-    actions = numbers.standard_normal((size, 3, ACTIONS), np.float32)
-    return Batch(inputs, actions, np.ones((size, ACTIONS), bool), np.ones((size, 3), bool))
+def model(request: pytest.FixtureRequest, small: Any) -> Pi0:
+    return small.model(small.config(pi05=request.param))
 
 
 def _both_verbs(model: Pi0, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -90,18 +41,18 @@ def _assert_same(ours: tuple[np.ndarray, ...], theirs: tuple[np.ndarray, ...]) -
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
 
 
-def test_shapes_and_dtypes(model: Pi0) -> None:
-    loss, actions = _both_verbs(model, _batch())
+def test_shapes_and_dtypes(model: Pi0, small: Any) -> None:
+    loss, actions = _both_verbs(model, small.batch())
     assert loss.shape == (2, 3) and loss.dtype == np.float32
-    assert actions.shape == (2, 3, ACTIONS) and actions.dtype == np.float32
+    assert actions.shape == (2, 3, small.actions) and actions.dtype == np.float32
 
 
-def test_absent_camera_equals_masked_camera(model: Pi0) -> None:
-    full = _batch()
-    other = SLOTS[1]
-    masked = full.inputs._replace(image_masks={SLOTS[0]: np.ones(2, bool), other: np.zeros(2, bool)})
-    absent = _batch(slots=SLOTS[:1]).inputs._replace(
-        images={SLOTS[0]: full.inputs.images[SLOTS[0]]}, tokens=full.inputs.tokens, state=full.inputs.state
+def test_absent_camera_equals_masked_camera(model: Pi0, small: Any) -> None:
+    full = small.batch()
+    other = small.slots[1]
+    masked = full.inputs._replace(image_masks={small.slots[0]: np.ones(2, bool), other: np.zeros(2, bool)})
+    absent = small.batch(slots=small.slots[:1]).inputs._replace(
+        images={small.slots[0]: full.inputs.images[small.slots[0]]}, tokens=full.inputs.tokens, state=full.inputs.state
     )
     ours = _both_verbs(model, full._replace(inputs=absent))
     _assert_same(ours, _both_verbs(model, full._replace(inputs=masked)))
@@ -109,24 +60,24 @@ def test_absent_camera_equals_masked_camera(model: Pi0) -> None:
         _assert_same(ours, _both_verbs(model, full))
 
 
-def test_no_camera_at_all(model: Pi0) -> None:
-    full = _batch()
+def test_no_camera_at_all(model: Pi0, small: Any) -> None:
+    full = small.batch()
     none = full._replace(inputs=full.inputs._replace(images={}, image_masks={}))
-    masks = {slot: np.zeros(2, bool) for slot in SLOTS}
+    masks = {slot: np.zeros(2, bool) for slot in small.slots}
     masked = full._replace(inputs=full.inputs._replace(image_masks=masks))
     _assert_same(_both_verbs(model, none), _both_verbs(model, masked))
 
 
-def test_order_of_the_images_mapping_does_not_matter(model: Pi0) -> None:
-    batch = _batch()
+def test_order_of_the_images_mapping_does_not_matter(model: Pi0, small: Any) -> None:
+    batch = small.batch()
     inputs = batch.inputs
-    backwards = inputs._replace(images={slot: inputs.images[slot] for slot in reversed(SLOTS)})
+    backwards = inputs._replace(images={slot: inputs.images[slot] for slot in reversed(small.slots)})
     embed = model.PaliGemma.embed
     np.testing.assert_array_equal(embed(inputs).tokens, embed(backwards).tokens)
 
 
-def test_prompt_padding_changes_nothing(model: Pi0) -> None:
-    batch = _batch()
+def test_prompt_padding_changes_nothing(model: Pi0, small: Any) -> None:
+    batch = small.batch()
     inputs = batch.inputs
     padded = inputs._replace(
         tokens=np.pad(inputs.tokens, ((0, 0), (0, 3)), constant_values=7),
@@ -135,8 +86,8 @@ def test_prompt_padding_changes_nothing(model: Pi0) -> None:
     _assert_same(_both_verbs(model, batch), _both_verbs(model, batch._replace(inputs=padded)))
 
 
-def test_loss_ignores_targets_of_dimensions_the_robot_lacks(model: Pi0) -> None:
-    batch = _batch()
+def test_loss_ignores_targets_of_dimensions_the_robot_lacks(model: Pi0, small: Any) -> None:
+    batch = small.batch()
     own = np.array([[True, True, False, False], [True] * 4])
     noise, time = jnp.zeros(batch.actions.shape), jnp.ones(2)  # at time 1 the actions are targets only
     changed = batch.actions + np.where(own, 0, 5)[:, None, :].astype(np.float32)
@@ -148,16 +99,16 @@ def test_loss_ignores_targets_of_dimensions_the_robot_lacks(model: Pi0) -> None:
     np.testing.assert_allclose(everything[1], ours[1], rtol=1e-6)
 
 
-def test_loss_does_not_depend_on_the_padding_width(model: Pi0) -> None:
-    wide_config = attrs.evolve(model.config, action_dim=ACTIONS + 3)
-    wide = _abstract(wide_config)
+def test_loss_does_not_depend_on_the_padding_width(model: Pi0, small: Any) -> None:
+    wide_config = attrs.evolve(model.config, action_dim=small.actions + 3)
+    wide = small.abstract(wide_config)
     leaves = parameters.flatten(model)
     shapes = {path: leaf.shape for path, leaf in parameters.flatten(wide).items()}
     parameters.assign(
         wide,
         {p: jnp.pad(v, [(0, n - m) for n, m in zip(shapes[p], v.shape, strict=True)]) for p, v in leaves.items()},
     )
-    batch = _batch()
+    batch = small.batch()
     padding = ((0, 0), (0, 0), (0, 3))
     padded = Batch(
         batch.inputs._replace(state=np.pad(batch.inputs.state, padding[1:])),
@@ -166,40 +117,40 @@ def test_loss_does_not_depend_on_the_padding_width(model: Pi0) -> None:
         batch.action_steps,
     )
     numbers = np.random.default_rng(2)
-    noise = jnp.asarray(numbers.standard_normal((2, 3, ACTIONS + 3), np.float32))
+    noise = jnp.asarray(numbers.standard_normal((2, 3, small.actions + 3), np.float32))
     time = jnp.array([0.3, 0.9])
-    narrow = model.loss_at(batch, noise=noise[..., :ACTIONS], time=time)
+    narrow = model.loss_at(batch, noise=noise[..., : small.actions], time=time)
     np.testing.assert_allclose(wide.loss_at(padded, noise=noise, time=time), narrow, rtol=2e-5)
 
 
-def test_sample_depends_on_state_only_in_pi0(model: Pi0) -> None:
-    batch = _batch()
+def test_sample_depends_on_state_only_in_pi0(model: Pi0, small: Any) -> None:
+    batch = small.batch()
     moved = batch.inputs._replace(state=batch.inputs.state + 1)
     _, ours = _both_verbs(model, batch)
     _, theirs = _both_verbs(model, batch._replace(inputs=moved))
     assert np.allclose(ours, theirs) == model.config.pi05
 
 
-def test_scanned_and_unrolled_layers_agree(model: Pi0) -> None:
-    unrolled = _abstract(attrs.evolve(model.config, unroll=True, remat=False))
+def test_scanned_and_unrolled_layers_agree(model: Pi0, small: Any) -> None:
+    unrolled = small.abstract(attrs.evolve(model.config, unroll=True, remat=False))
     parameters.assign(unrolled, parameters.flatten(model))
-    _assert_same(_both_verbs(model, _batch()), _both_verbs(unrolled, _batch()))
+    _assert_same(_both_verbs(model, small.batch()), _both_verbs(unrolled, small.batch()))
 
 
-def test_images_are_checked(model: Pi0) -> None:
-    batch = _batch()
-    image = batch.inputs.images[SLOTS[0]]
+def test_images_are_checked(model: Pi0, small: Any) -> None:
+    batch = small.batch()
+    image = batch.inputs.images[small.slots[0]]
     for images, message in (
-        ({SLOTS[0]: np.zeros((2, 16, 8, 3), np.uint8)}, r"\(2, 16, 8, 3\).*\[B, 8, 8, 3\]"),
-        ({SLOTS[0]: image[0]}, r"\(8, 8, 3\)"),
+        ({small.slots[0]: np.zeros((2, 16, 8, 3), np.uint8)}, r"\(2, 16, 8, 3\).*\[B, 8, 8, 3\]"),
+        ({small.slots[0]: image[0]}, r"\(8, 8, 3\)"),
         ({"base_0_rbg": image}, "'base_0_rbg'.*did you mean 'base_0_rgb'"),
     ):
         with pytest.raises(ObservationError, match=message):
             model.loss(jax.random.key(0), batch._replace(inputs=batch.inputs._replace(images=images)))
 
 
-def test_what_sample_refuses(model: Pi0) -> None:
-    inputs = _batch().inputs
+def test_what_sample_refuses(model: Pi0, small: Any) -> None:
+    inputs = small.batch().inputs
     with pytest.raises(ConfigError, match="at least one step"):
         model.sample(jax.random.key(0), inputs, steps=0)
     with pytest.raises(ConfigError, match="says how good its actions are"):
@@ -222,13 +173,13 @@ def test_wrong_parameters_are_named_and_nothing_changes(model: Pi0) -> None:
 
 
 @pytest.mark.parametrize("pi05", [False, True])
-def test_tiny_learns_from_scratch(pi05: bool) -> None:
+def test_tiny_learns_from_scratch(pi05: bool, small: Any) -> None:
     """Every parameter that can matter gets a gradient within two steps, and a batch can be fitted."""
     config = attrs.evolve(
         variants(pi05=pi05)["tiny"],
         vision=SiglipConfig(width=16, depth=1, mlp_dim=24, heads=2, patch=32),
-        language=GEMMA,
-        expert=GEMMA,
+        language=small.gemma,
+        expert=small.gemma,
     )
     model = Pi0(config, rngs=nnx.Rngs(0))
     numbers = np.random.default_rng(0)
