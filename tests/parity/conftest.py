@@ -6,6 +6,7 @@ Every dimension is read from the set. What it has not recorded is skipped; of ou
 
 import json
 import os
+import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,6 +122,15 @@ class Golden:
             dtype=dtype,  # pyright: ignore[reportArgumentType]
             compat="openpi",
         )
+
+    def checkpoint(self, place: Path) -> tuple[Path, Any, dict[str, Any]]:
+        """The reference's checkpoint, unpacked in `place`: its folder, our config of its model, what is known of it."""
+        with tarfile.open(self.file("checkpoint.tar.gz")) as archive:
+            archive.extractall(place, filter="data")
+        about = self.json("checkpoint")
+        experts = {"language": about["paligemma_variant"], "expert": about["action_expert_variant"]}
+        config = self.config(about["config"], pi05=about["pi05"], dtype="float32", **experts)
+        return place / "checkpoint" / str(about["checkpoint_step_dir"]), config, about
 
     @staticmethod
     def optimizer(schedule: Mapping[str, Any], update: Mapping[str, Any], **more: Any) -> Any:
