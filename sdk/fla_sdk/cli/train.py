@@ -24,7 +24,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="optimizer steps; the learning rate still decays as the recipe says")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--init", metavar="CHECKPOINT", help="checkpoint to start from, or 'scratch'")
+    parser.add_argument(
+        "--init", metavar="WEIGHTS", help="to start from: a checkpoint or file, gs://..., hf://..., or 'scratch'"
+    )
+    parser.add_argument(
+        "--init-fresh",
+        action="append",
+        metavar="GROUP",
+        help="parameter group that starts anew where the weights lack it, such as lora; may be repeated",
+    )
+    parser.add_argument(
+        "--init-resize", action="store_true", default=None, help="cut or pad the weights to the model's action width"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -67,7 +78,7 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
     else:
         config = registry.recipe(arguments.recipe).config()
     changes: dict[str, Any] = dict(_assignment(text) for text in arguments.set)
-    for name in ("out", "steps", "batch_size", "seed", "init"):
+    for name in ("out", "steps", "batch_size", "seed", "init", "init_fresh", "init_resize"):
         if (value := getattr(arguments, name)) is not None:
             changes[name] = value
     if arguments.data:

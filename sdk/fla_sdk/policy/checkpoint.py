@@ -119,8 +119,22 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit() and entry.is_dir())
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether there is a checkpoint, of ours or of openpi, that `path` means."""
+    try:
+        find(path)
+    except CheckpointError:
+        return False
+    return True
+
+
 def find(path: Path) -> Path:
-    """The checkpoint that `path` means: itself, or the newest in a run's folder. Raises `CheckpointError`."""
+    """The checkpoint that `path` means: itself, the one whose `params` it is, or the newest in a run's folder.
+
+    Raises `CheckpointError`.
+    """
+    if (path / "_METADATA").is_file():
+        return path.parent if path.name == "params" else path
     for folder in (path, path / "checkpoints"):
         if (folder / "params").is_dir():
             return folder
@@ -162,9 +176,34 @@ def read_params(checkpoint: Path) -> dict[str, Array]:
     """Flat parameters as numpy arrays, from our own or openpi's `params` item."""
     import numpy as np
 
-    tree = restore(checkpoint / "params", kind=np.ndarray)
+    item = _params(checkpoint)
+    return _flat_params(restore(item, kind=np.ndarray), where=item)
+
+
+def read_shapes(checkpoint: Path) -> dict[str, Array]:
+    """What `read_params` would give, as shapes and types; no array is read. Raises `CheckpointError`."""
+    import orbax.checkpoint as ocp
+
+    item = _params(checkpoint)
+    if not item.is_dir():
+        raise CheckpointError(f"{item} is missing: the checkpoint is not complete")
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            return _flat_params(_metadata(checkpointer, item), where=item)
+    except CheckpointError:
+        raise
+    except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+        raise CheckpointError(f"{item} cannot be read: {type(error).__name__}: {str(error)[:300]}") from error
+
+
+def _params(checkpoint: Path) -> Path:
+    """The Orbax item; a folder that is one itself stands for the checkpoint around it."""
+    return checkpoint if (checkpoint / "_METADATA").is_file() else checkpoint / "params"
+
+
+def _flat_params(tree: Any, *, where: Path) -> dict[str, Array]:
     if set(tree) != {"params"}:
-        raise CheckpointError(f"{checkpoint / 'params'} has no 'params' tree, only {', '.join(map(str, tree))}")
+        raise CheckpointError(f"{where} has no 'params' tree, only {', '.join(map(str, tree))}")
     return _from_tree(tree["params"])
 
 
@@ -185,12 +224,16 @@ def restore(folder: Path, *, target: Any = None, kind: Any = None) -> Any:
             if target is not None:
                 arguments = ocp.checkpoint_utils.construct_restore_args(target)
                 return checkpointer.restore(folder.absolute(), item=target, restore_args=arguments)
-            metadata = checkpointer.metadata(folder.absolute())
-            tree = metadata.item_metadata.tree if hasattr(metadata, "item_metadata") else metadata
+            tree = _metadata(checkpointer, folder)
             arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=kind), tree)
             return checkpointer.restore(folder.absolute(), restore_args=arguments)
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
         raise CheckpointError(f"{folder} cannot be read: {type(error).__name__}: {str(error)[:300]}") from error
+
+
+def _metadata(checkpointer: Any, folder: Path) -> Any:
+    metadata = checkpointer.metadata(folder.absolute())
+    return metadata.item_metadata.tree if hasattr(metadata, "item_metadata") else metadata
 
 
 def _save(folder: Path, tree: Any) -> None:

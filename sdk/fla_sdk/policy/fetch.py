@@ -74,9 +74,8 @@ def _from_hub(repository: str, path: str, *, uri: str) -> Path:
     }
     try:
         try:
-            missing = sum(
-                file.file_size for file in hub.snapshot_download(**wanted, dry_run=True) if file.will_download
-            )
+            planned: Any = hub.snapshot_download(**wanted, dry_run=True)
+            missing = sum(file.file_size for file in planned if file.will_download)
         except errors.DryRunError:  # the Hub cannot be asked; its cache may be complete
             missing = 0
         place = Path(constants.HF_HUB_CACHE)

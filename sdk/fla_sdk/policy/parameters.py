@@ -3,11 +3,14 @@
 Paths are those of openpi's checkpoints for the models that openpi has.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from fla_sdk.errors import CheckpointError, nearest
 from fla_sdk.model import ActionModel, Array
+
+if TYPE_CHECKING:
+    from fla_sdk.records import ModelFamily
 
 Flat = dict[str, Array]
 
@@ -21,14 +24,35 @@ def split(model: ActionModel) -> tuple[Any, Flat]:
     return graph, dict(sorted(flat.items()))
 
 
-def initialise(build: Callable[[], ActionModel]) -> tuple[Any, Flat]:
-    """`split(build())` without the wait: building op by op compiles hundreds of little programs, this compiles one."""
+def abstract(family: "ModelFamily", config: Any) -> tuple[Any, Flat]:
+    """`split` of a model that is not made: shapes and types in place of arrays."""
     import jax
 
-    graph, _ = split(jax.eval_shape(build))
+    return split(jax.eval_shape(lambda: family.build(config, 0)))
+
+
+def shapes(family: "ModelFamily", config: Any) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of every parameter."""
+    return {path: tuple(leaf.shape) for path, leaf in abstract(family, config)[1].items()}
+
+
+def initialise(build: Callable[[], ActionModel], *, only: Collection[str] | None = None) -> tuple[Any, Flat]:
+    """`split(build())` without the wait: building op by op compiles hundreds of little programs, this compiles one.
+
+    With `only`, parameters at other paths are not made.
+    """
+    import jax
+
+    graph, flat = split(jax.eval_shape(build))
+    paths = flat.keys() if only is None else only
     # Run once, so time spent on optimizing it is lost.
     options = {"xla_backend_optimization_level": 0}
-    return graph, jax.jit(lambda: split(build())[1], compiler_options=options)()
+
+    def make() -> Flat:
+        made = split(build())[1]
+        return {path: made[path] for path in paths}
+
+    return graph, jax.jit(make, compiler_options=options)()
 
 
 def merge(graph: Any, flat: Mapping[str, Array]) -> Any:

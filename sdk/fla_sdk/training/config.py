@@ -109,7 +109,14 @@ class TrainConfig:
     """Parameter groups that are not trained: `vision`, `language`, `action_expert`, `projections`, `lora`."""
 
     init: str = "scratch"
-    """`scratch`, or the folder of a checkpoint to start from."""
+    """`scratch`, or weights to start from: a checkpoint of ours or of openpi, a file in another layout that the model's
+    family reads, or a `gs://` or `hf://` URI of either."""
+
+    init_fresh: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """Parameter groups that start anew where the weights lack them, such as `lora` in published ones."""
+
+    init_resize: bool = False
+    """Cut the weights' projections to the model's action width, or pad them with zeros."""
 
     loss_dims: str = "own"
     """`own`: the loss covers the robot's own action dimensions and real steps. `all`: padding too, as openpi does."""
@@ -132,6 +139,8 @@ class TrainConfig:
             raise ConfigError(f"steps is {self.steps}, must be 0 or more")
         if self.loss_dims not in ("own", "all"):
             raise ConfigError(f"loss_dims is {self.loss_dims!r}, must be 'own' or 'all'")
+        if self.init == "scratch" and (self.init_fresh or self.init_resize):
+            raise ConfigError("init_fresh and init_resize are about weights to start from, but init is 'scratch'")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}, must be in [0, 1) or null")
         if self.model.count("/") != 1:

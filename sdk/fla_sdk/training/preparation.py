@@ -15,6 +15,8 @@ from fla_sdk.errors import ConfigError, DataError, UnknownNameError
 from fla_sdk.model import ModelSpec
 from fla_sdk.normalization import NormStats
 from fla_sdk.plugins import Registry
+from fla_sdk.policy import checkpoint, weights
+from fla_sdk.policy.fetch import fetch, is_remote
 from fla_sdk.records import ModelFamily
 from fla_sdk.training.config import TrainConfig
 
@@ -58,6 +60,24 @@ def open_dataset(uri: str, registry: Registry) -> Dataset:
     raise DataError(f"{path} is in no known dataset format ({formats})")
 
 
+def _check_initial(config: TrainConfig, family: ModelFamily, model_config: Any, registry: Registry) -> None:
+    """Raise `CheckpointError` when the weights to start from are not there or of another model.
+
+    What has to be fetched is checked when the run starts; a run that is there already starts from its own checkpoints.
+    """
+    if config.init == "scratch" or is_remote(config.init) or checkpoint.steps(config.out / "checkpoints"):
+        return
+    weights.check(
+        fetch(config.init),
+        family,
+        model_config,
+        model=config.model,
+        registry=registry,
+        fresh=config.init_fresh,
+        resize=config.init_resize,
+    )
+
+
 def prepare(config: TrainConfig, registry: Registry) -> Preparation:
     """Look up every name, open every dataset, compute statistics, build codecs. Reads no image."""
     if not config.sources:
@@ -75,6 +95,7 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
         )
         for s in config.sources
     ]
+    _check_initial(config, family, model_config, registry)
     tokenizer = family.tokenizer(model_config)
     stats = {name: statistics.compute([d for d in demonstrations if d.embodiment.name == name]) for name in embodiments}
     codecs = {

@@ -100,10 +100,11 @@ class _Run:
         # --- Model ------------------------------------------------------------------------------------------------
 
         family, model_config = self.prepared.family, self.prepared.model_config
-        graph, flat = parameters.initialise(lambda: family.build(model_config, config.seed))
         # A regularizer measures from where the run began, also when it resumes.
         if config.init != "scratch" and (newest is None or config.regularizers):
-            flat = self._initial(flat)
+            graph, flat = self._initial()
+        else:
+            graph, flat = parameters.initialise(lambda: family.build(model_config, config.seed))
         groups = {path: self.prepared.family.group(path) for path in flat}
         for name in config.freeze:
             if name not in groups.values():
@@ -187,14 +188,24 @@ class _Run:
         kept = regularizer.prepare(params)
         return lambda current: strength * regularizer.penalty(current, kept)
 
-    def _initial(self, flat: dict[str, Any]) -> dict[str, Any]:
-        """Parameters of `config.init`, which must be those of this very model."""
-        from fla_sdk.policy import parameters
+    def _initial(self) -> tuple[Any, dict[str, Any]]:
+        """The model around the parameters of `config.init`; prints what became of each of them."""
+        from fla_sdk.policy import weights
+        from fla_sdk.policy.fetch import fetch
 
-        source = checkpoint.find(Path(self.config.init).expanduser())
-        loaded = checkpoint.read_params(source)
-        parameters.check(loaded, flat, where=str(source))
-        return {path: loaded[path].astype(flat[path].dtype) for path in flat}
+        config = self.config
+        graph, flat, report = weights.load(
+            fetch(config.init),
+            self.prepared.family,
+            self.prepared.model_config,
+            seed=config.seed,
+            model=config.model,
+            registry=self.plugins,
+            fresh=config.init_fresh,
+            resize=config.init_resize,
+        )
+        print(report, flush=True)
+        return graph, flat
 
     # --- Checkpoints ---
 
