@@ -222,6 +222,31 @@ class Pi0FastConfig(BackboneConfig):
     """0 takes the likeliest token, above that tokens are drawn."""
 
 
+@attrs.frozen(kw_only=True)
+class ValueConfig(BackboneConfig):
+    """The value model of RECAP: a backbone with a head over bins of the return."""
+
+    bins: int = 201
+    lowest: float = -1.0
+    """Return of the lowest bin: as far from success as the longest episode of the task."""
+
+    highest: float = 0.0
+    """Return of the highest bin: done."""
+
+    action_dim: int = 32
+    """Widest robot whose state is in the prompt."""
+
+    horizon: int = 1
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.bins < 2 or self.lowest >= self.highest:
+            raise ConfigError(
+                f"a value model needs at least 2 bins between two returns, not {self.bins} from {self.lowest} to "
+                f"{self.highest}"
+            )
+
+
 def spec(config: Pi0Config) -> ModelSpec:
     """What the codec must know about `config`."""
     return ModelSpec(
@@ -248,6 +273,25 @@ def fast_spec(config: Pi0FastConfig) -> ModelSpec:
         prompt_style="fast",
         normalization="quantile",
         action_tokens="sampled",
+        serving_dtype=config.dtype,
+    )
+
+
+def writes_actions(config: BackboneConfig) -> bool:
+    """Whether the model learns to spell actions, and needs a tokenizer that can."""
+    return isinstance(config, Pi0FastConfig) or (isinstance(config, Pi0Config) and config.insulate)
+
+
+def value_spec(config: ValueConfig) -> ModelSpec:
+    """What the codec must know about `config`."""
+    return ModelSpec(
+        image_slots=config.image_slots,
+        image_size=config.image_size,
+        action_dim=config.action_dim,
+        horizon=config.horizon,
+        max_tokens=config.max_tokens,
+        prompt_style="value",
+        normalization="quantile",
         serving_dtype=config.dtype,
     )
 
@@ -290,6 +334,9 @@ GEMMA3_4B = GemmaConfig(
     post_norms=True,
 )
 GEMMA3_860M = attrs.evolve(GEMMA3_4B, width=1024, mlp_dim=4096)
+GEMMA3_270M = attrs.evolve(
+    GEMMA3_4B, width=640, depth=18, mlp_dim=2048, heads=4, kv_heads=1, local=LocalAttention(window=512)
+)
 GEMMA3_VOCAB = 262_144
 
 
@@ -326,6 +373,18 @@ def fast_variants() -> dict[str, Pi0FastConfig]:
         "dummy": attrs.evolve(base, language=GEMMA_DUMMY),
         "tiny": Pi0FastConfig(action_dim=8, horizon=8, max_tokens=96, max_decode=72, **_TINY_BACKBONE),
     }
+
+
+def value_variants() -> dict[str, ValueConfig]:
+    """The named configs of family `value`: `gemma3_270m` with PaliGemma's vision tower, and `tiny`."""
+    base = ValueConfig(
+        vision=SO400M, language=GEMMA3_270M, vocab_size=GEMMA3_VOCAB, tokenizer="gemma3", causal_prompt=True
+    )
+    tiny = attrs.evolve(
+        _TINY, kv_heads=1, local=LocalAttention(window=16, global_every=3), qk_norm=True, post_norms=True
+    )
+    options = {**_TINY_BACKBONE, "language": tiny, "causal_prompt": True}
+    return {"gemma3_270m": base, "tiny": ValueConfig(action_dim=8, max_tokens=64, **options)}
 
 
 def pi06_variants() -> dict[str, Pi0Config]:

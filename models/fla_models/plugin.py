@@ -1,20 +1,28 @@
 """The model families of this package, as the registry sees them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fla_models.configs import (
+    BackboneConfig,
     Pi0Config,
     Pi0FastConfig,
+    ValueConfig,
     fast_spec,
     fast_variants,
     pi06_variants,
     spec,
+    value_spec,
+    value_variants,
     variants,
+    writes_actions,
 )
 from fla_models.tokenizers.command import COMMAND
 from fla_sdk import hookimpl
+from fla_sdk.embodiment import Embodiment
 from fla_sdk.model import ActionModel, Tokenizer
+from fla_sdk.normalization import NormStats
 from fla_sdk.records import Command, ModelFamily
 
 
@@ -34,16 +42,38 @@ def _build_fast(config: Pi0FastConfig, seed: int) -> ActionModel:
     return Pi0Fast(config, rngs=nnx.Rngs(seed))
 
 
-def _tokenizer(config: Pi0Config | Pi0FastConfig) -> Tokenizer:
+def _build_value(config: ValueConfig, seed: int) -> ActionModel:
+    from flax import nnx
+
+    from fla_models.value import Value
+
+    return Value(config, rngs=nnx.Rngs(seed))
+
+
+def _tokenizer(config: BackboneConfig) -> Tokenizer:
     from fla_models.tokenizers import open_tokenizer
 
-    return open_tokenizer(config, with_actions=isinstance(config, Pi0FastConfig) or config.insulate)
+    return open_tokenizer(config, with_actions=writes_actions(config))
 
 
 def _group(path: str) -> str:
     from fla_models.parameters import group
 
     return group(path)
+
+
+def _read_weights(path: Path, config: BackboneConfig) -> Mapping[str, Any] | None:
+    from fla_models.formats import read_weights
+
+    return read_weights(path, config)
+
+
+def _export_lerobot(
+    config: Pi0Config, parameters: Mapping[str, Any], robots: Sequence[tuple[Embodiment, NormStats]], out: Path
+) -> None:
+    from fla_models.formats.lerobot import export
+
+    export(config, parameters, robots, out)
 
 
 def _family(name: str, description: str, configs: dict[str, Any], **functions: Any) -> ModelFamily:
@@ -53,14 +83,23 @@ def _family(name: str, description: str, configs: dict[str, Any], **functions: A
         variants=configs,
         tokenizer=_tokenizer,
         group=_group,
+        read_weights=_read_weights,
         **{"spec": spec, "build": _build, **functions},
     )
 
 
 @hookimpl
 def fla_models() -> Iterator[ModelFamily]:
-    yield _family("pi0", "Vision-language-action flow model with a state token", variants(pi05=False))
-    yield _family("pi05", "Pi0 with time in adaptive norms and the state in the prompt", variants(pi05=True))
+    flow_formats = {"lerobot": _export_lerobot}
+    yield _family(
+        "pi0", "Vision-language-action flow model with a state token", variants(pi05=False), exporters=flow_formats
+    )
+    yield _family(
+        "pi05",
+        "Pi0 with time in adaptive norms and the state in the prompt",
+        variants(pi05=True),
+        exporters=flow_formats,
+    )
     yield _family("pi06", "Pi0.5 around Gemma 3, with knowledge insulation", pi06_variants())
     yield _family(
         "pi0_fast",
@@ -68,6 +107,13 @@ def fla_models() -> Iterator[ModelFamily]:
         fast_variants(),
         spec=fast_spec,
         build=_build_fast,
+    )
+    yield _family(
+        "value",
+        "Value model of RECAP: how far an observation is from success",
+        value_variants(),
+        spec=value_spec,
+        build=_build_value,
     )
 
 

@@ -18,9 +18,10 @@ from flax import nnx
 if TYPE_CHECKING:
     from fla_models.pi0 import Pi0
     from fla_models.pi0_fast import Pi0Fast
+    from fla_models.value import Value
 
 
-def initialise(model: "Pi0 | Pi0Fast", *, rngs: nnx.Rngs) -> None:
+def initialise(model: "Pi0 | Pi0Fast | Value", *, rngs: nnx.Rngs) -> None:
     """Replace these starting values in place."""
     image, language = model.PaliGemma.img, model.PaliGemma.llm
     width = image.pos_embedding[...].shape[-1]

@@ -80,6 +80,7 @@ class Codec:
             action_dims=np.arange(self.spec.action_dim) < width,
             action_steps=~is_pad,
             token_loss=inputs.token_ar,
+            returns=None if sample.returns is None else np.float32(sample.returns),
         )
 
     def encode_actions(self, actions: Floats, state: Floats) -> Floats:
@@ -188,6 +189,7 @@ def collate(examples: Sequence[Batch]) -> Batch:
         action_dims=np.stack([example.action_dims for example in examples]),
         action_steps=np.stack([example.action_steps for example in examples]),
         token_loss=_stack_masks([example.token_loss for example in examples], inputs.tokens.shape[-1]),
+        returns=_stack_returns([example.returns for example in examples]),
     )
 
 
@@ -213,3 +215,13 @@ def _stack_masks(masks: Sequence[NDArray[np.bool_] | None], length: int) -> NDAr
         return None
     known = [np.zeros(0, np.bool_) if mask is None else mask for mask in masks]
     return np.stack([np.pad(mask, (0, length - len(mask))) for mask in known])
+
+
+def _stack_returns(returns: Sequence[np.float32 | None]) -> NDArray[np.float32] | None:
+    known = [one for one in returns if one is not None]
+    if known and len(known) < len(returns):
+        raise DataError(
+            f"{len(known)} samples of a batch have a return, {len(returns) - len(known)} have none: leave out datasets "
+            "without returns, or add them"
+        )
+    return np.stack(known) if known else None

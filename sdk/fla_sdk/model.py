@@ -59,6 +59,9 @@ class Batch(NamedTuple):
     token_loss: Array | None = None
     """bool `[L]`: True on tokens that the model is taught to write. None for models that write none."""
 
+    returns: Array | None = None
+    """float32 `[]`: the sample's return, for models that judge. None where it is not known."""
+
 
 class ActionPrefix(NamedTuple):
     """The rest of the chunk that a robot executes while the next one is computed (real-time chunking)."""

@@ -55,7 +55,12 @@ def fast(task: str, state: NDArray[np.floating]) -> Wording:
     return Wording((f"Task: {task}, State: {_bins(state)};\n",), opening="Action: ")
 
 
-STYLES: Mapping[str, Style] = {"pi0": pi0, "pi05": pi05, "fast": fast}
+def value(task: str, state: NDArray[np.floating]) -> Wording:
+    r"""`Task: <task>, State: <bins>;\nValue: `, for models that judge instead of act."""
+    return Wording((f"Task: {_one_line(task)}, State: {_bins(state)};\nValue: ",))
+
+
+STYLES: Mapping[str, Style] = {"pi0": pi0, "pi05": pi05, "fast": fast, "value": value}
 
 
 def _one_line(task: str) -> str:

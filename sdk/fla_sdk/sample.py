@@ -32,3 +32,7 @@ class Sample:
     advantage: bool | None = None
     """Whether these actions were better than expected (RECAP, arXiv:2511.14759); the prompt says so. None: unknown, and
     the prompt is silent."""
+
+    returns: float | None = None
+    """Sum of the rewards from here to the end of the episode, divided by the longest episode of the task: -1 far from
+    success, 0 done (RECAP). None: unknown."""
