@@ -1,9 +1,12 @@
 """Normalization, relative actions, padding and the first robots against the reference.
 
-float64 results agree to 1e-12, float32 ones to 1e-6, as the notes of the golden files ask; dtypes are equal.
+float64 results agree to 1e-12, float32 ones to 1e-6, as the notes of the golden files ask; dtypes are equal. Ours does
+not thin out actions (`subsample_*`) or rename the keys of trees.
 """
 
+import itertools
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,10 +14,12 @@ import pytest
 
 from fla_embodiments import aloha, droid, libero
 from fla_sdk import transforms
+from fla_sdk.client.chunk import ChunkExecutor
 from fla_sdk.codec import Codec
-from fla_sdk.embodiment import Embodiment
+from fla_sdk.embodiment import Camera, Embodiment
 from fla_sdk.model import ModelSpec
 from fla_sdk.normalization import NormStats, Stats, normalize, unnormalize
+from fla_sdk.space import Field, Space, joints
 from fla_sdk.testing import CharacterTokenizer
 
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
@@ -37,14 +42,12 @@ class Case(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def arrays(golden: Any) -> dict[str, Any]:
+def arrays(golden: Any) -> Any:
     return golden.npz("transforms")
 
 
-def cases(arrays: dict[str, Any], *prefixes: str) -> Iterator[Case]:
-    names = sorted({key.split("/")[0] for key in arrays if key.startswith(prefixes)})
-    assert names, prefixes
-    for name in names:
+def cases(arrays: Any, prefix: str) -> Iterator[Case]:
+    for name in sorted({key.split("/")[0] for key in arrays if key.startswith(prefix)}) or arrays.lacks(prefix):
         yield Case(name, {k.removeprefix(name + "/"): v for k, v in arrays.items() if k.startswith(name + "/")})
 
 
@@ -82,7 +85,7 @@ def codec(embodiment: Embodiment, *, stats: NormStats | None = None, **changes: 
 
 
 @pytest.mark.parametrize("function", [normalize, unnormalize])
-def test_normalization(arrays: dict[str, Any], function: Any) -> None:
+def test_normalization(arrays: Any, function: Any) -> None:
     for case in cases(arrays, f"{function.__name__}_"):
         kind = "zscore" if "zscore" in case.name else "quantile"
         for key in KEYS:
@@ -94,7 +97,7 @@ def test_normalization(arrays: dict[str, Any], function: Any) -> None:
 
 
 @pytest.mark.parametrize(("prefix", "function"), [("delta_", transforms.relative), ("absolute_", transforms.absolute)])
-def test_relative_actions(arrays: dict[str, Any], prefix: str, function: Any) -> None:
+def test_relative_actions(arrays: Any, prefix: str, function: Any) -> None:
     for case in cases(arrays, prefix):
         actions, state, mask = case.arrays["in/actions"], case.arrays["in/state"], case.arrays["mask"]
         index = np.full(actions.shape[-1], -1)
@@ -102,7 +105,7 @@ def test_relative_actions(arrays: dict[str, Any], prefix: str, function: Any) ->
         same(function(actions, state, index), case.arrays["out/actions"], case.name)
 
 
-def test_padding(arrays: dict[str, Any]) -> None:
+def test_padding(arrays: Any) -> None:
     for case in cases(arrays, "pad_"):
         if "to_dim" in case.name:  # another axis and another value: nothing of ours needs them
             continue
@@ -111,7 +114,7 @@ def test_padding(arrays: dict[str, Any]) -> None:
             same(transforms.pad(case.arrays[f"in/{key}"], width), case.arrays[f"out/{key}"], f"{case.name} {key}")
 
 
-def test_aloha_inputs(arrays: dict[str, Any]) -> None:
+def test_aloha_inputs(arrays: Any) -> None:
     for case in cases(arrays, "aloha_inputs_adapt"):
         robot = aloha.ALOHA if "adapt1" in case.name else aloha.ALOHA_NATIVE
         same_images(robot, case, "out")
@@ -124,7 +127,7 @@ def test_aloha_inputs(arrays: dict[str, Any]) -> None:
             same(actions, case.arrays["out/actions"], f"{case.name} actions")
 
 
-def test_aloha_outputs(arrays: dict[str, Any]) -> None:
+def test_aloha_outputs(arrays: Any) -> None:
     for case in cases(arrays, "aloha_outputs_adapt"):
         robot = aloha.ALOHA if "adapt1" in case.name else aloha.ALOHA_NATIVE
         actions = case.arrays["in/actions"][..., : robot.action.width]
@@ -133,7 +136,7 @@ def test_aloha_outputs(arrays: dict[str, Any]) -> None:
         same(actions, case.arrays["out/actions"], case.name)
 
 
-def test_aloha_gripper_geometry(arrays: dict[str, Any]) -> None:
+def test_aloha_gripper_geometry(arrays: Any) -> None:
     (case,) = cases(arrays, "aloha_gripper")
     x = case.arrays["x"]
     same(aloha.opening_to_angle(x), case.arrays["to_angular"], "state")
@@ -144,7 +147,7 @@ def test_aloha_gripper_geometry(arrays: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("robot", [droid.DROID, libero.LIBERO], ids=lambda robot: robot.name)
 @pytest.mark.parametrize("model", ["pi0", "pi05"])
-def test_franka_inputs(arrays: dict[str, Any], robot: Embodiment, model: str) -> None:
+def test_franka_inputs(arrays: Any, robot: Embodiment, model: str) -> None:
     for layout in ("hwc_uint8", "chw_float"):
         (case,) = cases(arrays, f"{robot.name}_inputs_{model}_{layout}")
         same_images(robot, case, "out")
@@ -154,7 +157,7 @@ def test_franka_inputs(arrays: dict[str, Any], robot: Embodiment, model: str) ->
 
 
 @pytest.mark.parametrize("robot", [droid.DROID, libero.LIBERO], ids=lambda robot: robot.name)
-def test_franka_outputs(arrays: dict[str, Any], robot: Embodiment) -> None:
+def test_franka_outputs(arrays: Any, robot: Embodiment) -> None:
     (case,) = cases(arrays, f"{robot.name}_outputs")
     actions = case.arrays["in/actions"]
     decoded = codec(robot, action_dim=actions.shape[-1]).decode(actions, np.zeros(robot.state.width))
@@ -162,7 +165,7 @@ def test_franka_outputs(arrays: dict[str, Any], robot: Embodiment) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zscore", "quantile"])
-def test_aloha_through_the_codec(arrays: dict[str, Any], kind: str) -> None:
+def test_aloha_through_the_codec(arrays: Any, kind: str) -> None:
     """Conversion, relative actions, normalization and padding in one go, and back.
 
     The codec rounds to float32 at its end, where the reference is still in float64: 1e-6 on what it encodes. What it
@@ -185,7 +188,35 @@ def test_aloha_through_the_codec(arrays: dict[str, Any], kind: str) -> None:
 
 
 def test_masks_of_relative_actions(golden: Any) -> None:
-    """The reference's `[6, -1, 6, -1]` is what ALOHA's fields say."""
-    masks = {tuple(dims): mask for dims, mask in golden.json("transforms_misc")["make_bool_mask"]}
-    assert [i >= 0 for i in aloha.ALOHA.relative_to()] == masks[6, -1, 6, -1]
-    assert [i >= 0 for i in droid.DROID_JOINTPOS.relative_to()] == masks[7, -1]
+    """The reference's `[6, -1, 6, -1]` is what ALOHA's fields say: six relative joints and a gripper, twice."""
+    known = {(6, -1, 6, -1): aloha.ALOHA, (7, -1): droid.DROID_JOINTPOS}
+    for dims, mask in golden.json("transforms_misc")["make_bool_mask"]:
+        robots = [known[tuple(dims)]] if tuple(dims) in known else []
+        if dims != [0]:  # nothing at all is no robot
+            robots.append(_robot(dims))
+        for robot in robots:
+            assert [i >= 0 for i in robot.relative_to()] == mask, f"{robot.name}: {dims}"
+
+
+def _robot(dims: list[int]) -> Embodiment:
+    """A robot of so many relative joints (positive) and of so many absolute ones (negative), in turns."""
+    fields: dict[str, list[Field]] = {"state": [], "action": []}
+    for i, n in enumerate(dims):
+        if n:
+            names = [f"joint_{i}_{k}" for k in range(abs(n))]
+            fields["state"].append(joints(*names))
+            fields["action"].append(joints(*names, predict="relative" if n > 0 else "as_is"))
+    state, action = (Space(*some) for some in fields.values())
+    camera = Camera("front", slot=SLOTS[0])
+    return Embodiment(name="joints", state=state, action=action, cameras=(camera,), control_hz=10)
+
+
+def test_chunks_are_executed(golden: Any) -> None:
+    """By a policy whose k-th chunk is three steps of two numbers, from 100 k on."""
+    recorded = golden.json("transforms_misc")["action_chunk_broker"]
+    assert recorded["inner"] == "k-th call returns actions = arange(6).reshape(3,2)+100*k"
+    calls = itertools.count(1)
+    policy = SimpleNamespace(infer=lambda _: {"actions": np.arange(6).reshape(3, 2) + 100 * next(calls)})
+    executor = ChunkExecutor(policy, replan=recorded["action_horizon"])  # pyright: ignore[reportArgumentType]
+    outputs = recorded["outputs"]
+    assert [executor.act(dict).tolist() for _ in outputs] == outputs
