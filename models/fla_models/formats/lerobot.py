@@ -16,7 +16,7 @@ import attrs
 import ml_dtypes
 import numpy as np
 
-from fla_models.configs import GEMMA_2B, GEMMA_300M, PALIGEMMA_VOCAB, SO400M, GemmaConfig, Pi0Config
+from fla_models.configs import GEMMA_2B, GEMMA_300M, PALIGEMMA_VOCAB, SO400M, BackboneConfig, GemmaConfig, Pi0Config
 from fla_models.formats import lerobot_policy, torch_names
 from fla_models.formats.correspondence import Entry, Flat, entries, items, read
 from fla_models.formats.safetensors import Item, Tensors, write
@@ -138,7 +138,7 @@ def check_fits(config: Pi0Config, parameters: Mapping[str, Array]) -> None:
         )
 
 
-def read_weights(path: Path, config: Pi0Config) -> Flat | None:
+def read_weights(path: Path, config: BackboneConfig) -> Flat | None:
     """Parameters of a lerobot policy or of openpi's PyTorch port, in the types of the file; None when it is neither.
 
     `path` is the folder or the `.safetensors` file. Raises `CheckpointError` when it is damaged or of another model.

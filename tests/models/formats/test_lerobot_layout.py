@@ -17,6 +17,7 @@ import fla_sdk as fla
 from fla_models.configs import LoraConfig, Pi0Config, Pi0FastConfig
 from fla_models.formats import lerobot
 from fla_models.formats.correspondence import Entry
+from fla_models.plugin import fla_models
 from fla_sdk.embodiment import Conversion
 from fla_sdk.errors import CheckpointError, ConfigError
 from fla_sdk.normalization import NormStats, Stats
@@ -75,6 +76,16 @@ def test_there_and_back_is_bit_exact(config: Pi0Config, random_parameters: Rando
         after = lerobot.read_weights(path, config)
         assert after is not None and after.keys() == before.keys()
         assert all(after[name].dtype == dtype and np.array_equal(after[name], before[name]) for name in before)
+
+
+def test_the_family_writes_and_reads_it(config: Pi0Config, random_parameters: Random, tmp_path: Path) -> None:
+    before = random_parameters(config)
+    family = next(one for one in fla_models() if one.name == ("pi05" if config.pi05 else "pi0"))
+    family.exporters["lerobot"](config, before, [(ARM, _stats())], tmp_path / "policy")
+    assert family.read_weights is not None
+    after = family.read_weights(tmp_path / "policy", config)
+    assert after is not None and all(np.array_equal(after[name], before[name]) for name in before)
+    assert family.read_weights(tmp_path, config) is None
 
 
 def _without_prefix(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
