@@ -7,8 +7,17 @@ import pytest
 from flax import nnx
 
 from fla_models import parameters
-from fla_models.configs import GemmaConfig, LoraConfig, Pi0Config, SiglipConfig, variants
+from fla_models.configs import (
+    GemmaConfig,
+    LoraConfig,
+    Pi0Config,
+    Pi0FastConfig,
+    SiglipConfig,
+    fast_variants,
+    variants,
+)
 from fla_models.pi0 import Pi0
+from fla_models.pi0_fast import Pi0Fast
 
 Tree = dict[str, tuple[list[int], str]]
 PUBLISHED = {
@@ -16,6 +25,8 @@ PUBLISHED = {
     "pi05": variants(pi05=True)["base"],
     "pi0_lora": variants(pi05=False)["base_lora"],
     "pi05_lora": variants(pi05=True)["base_lora"],
+    "pi0_fast": fast_variants()["base"],
+    "pi0_fast_lora": fast_variants()["base_lora"],
 }
 
 
@@ -36,40 +47,47 @@ def _expert(tree: Tree, suffix: str) -> GemmaConfig:
     )
 
 
-def _config(tree: Tree) -> Pi0Config:
+def _config(tree: Tree) -> Pi0Config | Pi0FastConfig:
     """The config of a tree that is none of the published ones, from some of its shapes."""
     block = "PaliGemma/img/Transformer/encoderblock"
     depth, width, heads, _ = tree[f"{block}/MultiHeadDotProductAttention_0/query/kernel"][0]
+    vision = SiglipConfig(
+        width=width,
+        depth=depth,
+        mlp_dim=tree[f"{block}/MlpBlock_0/Dense_0/kernel"][0][2],
+        heads=heads,
+        patch=tree["PaliGemma/img/embedding/kernel"][0][0],
+    )
+    language, vocab_size = _expert(tree, ""), tree["PaliGemma/llm/embedder/input_embedding"][0][0]
+    if "action_in_proj/kernel" not in tree:
+        return Pi0FastConfig(vision=vision, language=language, vocab_size=vocab_size)
     return Pi0Config(
         pi05="state_proj/kernel" not in tree,
-        vision=SiglipConfig(
-            width=width,
-            depth=depth,
-            mlp_dim=tree[f"{block}/MlpBlock_0/Dense_0/kernel"][0][2],
-            heads=heads,
-            patch=tree["PaliGemma/img/embedding/kernel"][0][0],
-        ),
-        language=_expert(tree, ""),
+        vision=vision,
+        language=language,
         expert=_expert(tree, "_1"),
-        vocab_size=tree["PaliGemma/llm/embedder/input_embedding"][0][0],
+        vocab_size=vocab_size,
         action_dim=tree["action_in_proj/kernel"][0][0],
     )
 
 
-def _abstract(config: Pi0Config) -> dict[str, Any]:
-    return parameters.flatten(nnx.eval_shape(lambda: Pi0(config, rngs=nnx.Rngs(0))))
+def _abstract(config: Pi0Config | Pi0FastConfig) -> dict[str, Any]:
+    def build() -> Pi0 | Pi0Fast:
+        rngs = nnx.Rngs(0)
+        return Pi0(config, rngs=rngs) if isinstance(config, Pi0Config) else Pi0Fast(config, rngs=rngs)
+
+    return parameters.flatten(nnx.eval_shape(build))
 
 
 @pytest.fixture(scope="module")
-def flow_trees(golden: Any) -> dict[str, Tree]:
-    trees = golden.json("param_trees")["trees"]
-    return {name: tree for name, tree in trees.items() if "action_in_proj/kernel" in tree}
+def trees(golden: Any) -> dict[str, Tree]:
+    return golden.json("param_trees")["trees"]
 
 
-def test_full_size_trees_and_frozen_paths(golden: Any, flow_trees: dict[str, Tree]) -> None:
+def test_full_size_trees_and_frozen_paths(golden: Any, trees: dict[str, Tree]) -> None:
     counts, frozen_paths = golden.json("param_trees")["num_params"], golden.json("frozen_paths")
-    assert flow_trees
-    for name, tree in flow_trees.items():
+    assert trees
+    for name, tree in trees.items():
         config = PUBLISHED.get(name) or _config(tree)
         leaves = _abstract(config)
         assert {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves.items()} == tree, name
@@ -78,9 +96,11 @@ def test_full_size_trees_and_frozen_paths(golden: Any, flow_trees: dict[str, Tre
         assert sorted(frozen) == sorted(frozen_paths[name]), name
 
 
-def test_every_published_parameter_has_a_group(flow_trees: dict[str, Tree]) -> None:
-    found = {parameters.group(path) for tree in flow_trees.values() for path in tree}
-    assert found == set(parameters.GROUPS)
+def test_configs_follow_from_trees(trees: dict[str, Tree]) -> None:
+    """So that trees of other sets, which no variant of ours has, are compared with the right model."""
+    for name in trees.keys() & PUBLISHED.keys():
+        leaves = _abstract(_config(trees[name]))
+        assert {path: list(leaf.shape) for path, leaf in leaves.items()} == {p: s for p, (s, _) in trees[name].items()}
 
 
 def test_fill_rule(golden: Any) -> None:
