@@ -1,8 +1,9 @@
 """The model families of this package, as the registry sees them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fla_models.configs import (
     BackboneConfig,
@@ -18,12 +19,18 @@ from fla_models.configs import (
     variants,
     writes_actions,
 )
+from fla_models.published import published
+from fla_models.recognition import recognise
 from fla_models.tokenizers.command import COMMAND
 from fla_sdk import hookimpl
 from fla_sdk.embodiment import Embodiment
 from fla_sdk.model import ActionModel, Tokenizer
 from fla_sdk.normalization import NormStats
+from fla_sdk.plugins import Registry
 from fla_sdk.records import Command, ModelFamily
+
+if TYPE_CHECKING:
+    from fla_sdk.policy.policy import Policy
 
 
 def _build(config: Pi0Config, seed: int) -> ActionModel:
@@ -76,7 +83,33 @@ def _export_lerobot(
     export(config, parameters, robots, out)
 
 
+def _export_safetensors(
+    config: BackboneConfig,
+    parameters: Mapping[str, Any],
+    robots: Sequence[tuple[Embodiment, NormStats]],
+    out: Path,
+    *,
+    family: str,
+) -> None:
+    from fla_models.formats.openpi_paths import export
+
+    export(config, parameters, robots, out, family=family)
+
+
+def _merge(config: BackboneConfig, parameters: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    from fla_models.merging import merge
+
+    return merge(config, parameters)
+
+
+def _complete(config: Any, folder: Path, changes: Mapping[str, Any], *, family: str) -> Any:
+    from fla_models.openpi import complete
+
+    return complete(config, folder, changes, family=family)
+
+
 def _family(name: str, description: str, configs: dict[str, Any], **functions: Any) -> ModelFamily:
+    weights = published(name)
     return ModelFamily(
         name=name,
         description=description,
@@ -84,21 +117,24 @@ def _family(name: str, description: str, configs: dict[str, Any], **functions: A
         tokenizer=_tokenizer,
         group=_group,
         read_weights=_read_weights,
+        for_serving=_merge,
+        recognise=partial(recognise, base=configs["base"]) if weights else None,
+        complete=partial(_complete, family=name) if weights else None,
+        published=weights,
+        exporters={"safetensors": partial(_export_safetensors, family=name), **functions.pop("formats", {})},
         **{"spec": spec, "build": _build, **functions},
     )
 
 
 @hookimpl
 def fla_models() -> Iterator[ModelFamily]:
-    flow_formats = {"lerobot": _export_lerobot}
-    yield _family(
-        "pi0", "Vision-language-action flow model with a state token", variants(pi05=False), exporters=flow_formats
-    )
+    lerobot = {"lerobot": _export_lerobot}
+    yield _family("pi0", "Vision-language-action flow model with a state token", variants(pi05=False), formats=lerobot)
     yield _family(
         "pi05",
         "Pi0 with time in adaptive norms and the state in the prompt",
         variants(pi05=True),
-        exporters=flow_formats,
+        formats=lerobot,
     )
     yield _family("pi06", "Pi0.5 around Gemma 3, with knowledge insulation", pi06_variants())
     yield _family(
@@ -115,6 +151,15 @@ def fla_models() -> Iterator[ModelFamily]:
         spec=value_spec,
         build=_build_value,
     )
+
+
+@hookimpl
+def fla_open_checkpoint(
+    path: Path, registry: Registry, embodiment: str | None, options: Mapping[str, Any]
+) -> "Policy | None":
+    from fla_models.openpi import open_checkpoint
+
+    return open_checkpoint(path, registry, embodiment=embodiment, options=options)
 
 
 @hookimpl

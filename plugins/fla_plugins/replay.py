@@ -46,14 +46,14 @@ class ReplayPolicy:
 
 
 @fla.hookimpl
-def fla_open_checkpoint(path: Path, registry: fla.Registry) -> ReplayPolicy | None:
-    """A recorded dataset that names its robot."""
+def fla_open_checkpoint(path: Path, registry: fla.Registry, embodiment: str | None) -> ReplayPolicy | None:
+    """A recorded dataset, for the robot that it or the user names."""
     from fla_sdk.data.demonstrations import Demonstrations
 
     dataset = registry.open_dataset(str(path))
     if dataset is None:
         return None
-    robot = getattr(dataset, "robot", None)
+    robot = embodiment or getattr(dataset, "robot", None)
     if not robot:
-        raise DataError(f"{path} does not say which robot recorded it (robot_type), so it cannot be replayed")
+        raise DataError(f"{path} does not say which robot recorded it (robot_type): give --embodiment NAME")
     return ReplayPolicy(Demonstrations(dataset, registry.embodiment(robot), horizon=HORIZON))

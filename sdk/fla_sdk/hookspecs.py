@@ -14,7 +14,7 @@ Implementations may take fewer arguments than listed here. They may not give arg
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -191,11 +191,16 @@ def fla_open_dataset(uri: str) -> "Dataset | None":
 
 
 @hookspec(firstresult=True)
-def fla_open_checkpoint(path: Path, registry: "Registry") -> "PolicyLike | None":
+def fla_open_checkpoint(
+    path: Path, registry: "Registry", embodiment: str | None, options: Mapping[str, Any]
+) -> "PolicyLike | None":
     """Open a checkpoint as a policy, or return None if it is not yours. Called by serving and evaluation.
 
     Checkpoints of our own trainer are opened after these.
 
-    :param path: folder that the user typed.
+    :param path: file or folder on this machine; what the user typed, or what was fetched from there.
     :param registry: to look up embodiments and models in.
+    :param embodiment: name of the robot to be driven; None when the user named none.
+    :param options: `denoising_steps`; and where the user gave them `assets`, the name of the statistics to take, and
+        `model`, fields of the model's config to change.
     """

@@ -262,9 +262,11 @@ class Registry:
         """The dataset that a plugin recognises in `uri`, or None."""
         return self._manager.hook.fla_open_dataset(uri=uri)
 
-    def open_checkpoint(self, path: Path) -> "PolicyLike | None":
+    def open_checkpoint(
+        self, path: Path, *, embodiment: str | None = None, options: Mapping[str, Any] = {}
+    ) -> "PolicyLike | None":
         """The policy that a plugin recognises in `path`, or None."""
-        return self._manager.hook.fla_open_checkpoint(path=path, registry=self)
+        return self._manager.hook.fla_open_checkpoint(path=path, registry=self, embodiment=embodiment, options=options)
 
 
 def load_plugins(

@@ -103,6 +103,10 @@ class ModelFamily:
     """`recognise(shapes)`: path -> shape of every parameter, to the config they belong to as far as shapes tell; None
     when they are of another family."""
 
+    complete: Callable[[Any, Path, Mapping[str, Any]], Any] | None = None
+    """`complete(config, folder, changes)`: a recognised config with what the name of its checkpoint's folder says, and
+    with fields that the user gave. Raises `ConfigError` naming fields that have to be given."""
+
     published: tuple[Published, ...] = ()
 
     exporters: Mapping[
@@ -111,9 +115,6 @@ class ModelFamily:
     """Format -> `export(config, parameters, robots, out)`: `fla export --format`. `robots` are those to be driven, with
     their statistics, and may be none; `out` is the file or folder to make. Raises `ConfigError` for what the format
     cannot hold, such as adapters, or numbers relative to a state."""
-
-    notice: str = ""
-    """Licence of the published weights, kept with what is exported from them."""
 
 
 @attrs.frozen(kw_only=True)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from fla_sdk.cli import embodiments, evaluate, models, plugins, recipes, record, serve, train
+from fla_sdk.cli import embodiments, evaluate, export, models, plugins, recipes, record, serve, train
 from fla_sdk.errors import FlaError
 from fla_sdk.plugins import Registry, load_plugins
 from fla_sdk.records import Command
@@ -19,10 +19,13 @@ BUILT_IN = (
     train.COMMAND,
     serve.COMMAND,
     evaluate.COMMAND,
+    export.COMMAND,
 )
 
 EXTRAS = {
-    **dict.fromkeys(("av", "flax", "grain", "jax", "matplotlib", "optax", "orbax", "pyarrow", "yaml"), "train"),
+    **dict.fromkeys(
+        ("av", "filelock", "flax", "grain", "jax", "matplotlib", "optax", "orbax", "pyarrow", "yaml"), "train"
+    ),
     **dict.fromkeys(("huggingface_hub", "rich", "safetensors", "scipy", "sentencepiece", "tokenizers"), "train"),
     **dict.fromkeys(("gym_aloha", "gymnasium", "mujoco"), "sim"),
     "lerobot": "lerobot",

@@ -1,4 +1,4 @@
-"""Parsing of `--option NAME=VALUE`, the options that a benchmark defines for itself."""
+"""Parsing of `--option NAME=VALUE`: what a benchmark, or a model's config, defines for itself."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ from typing import Any
 from fla_sdk.errors import ConfigError
 
 
-def add_options(parser: argparse.ArgumentParser, what: str) -> None:
+def add_options(parser: argparse.ArgumentParser, what: str, *, flag: str = "--option") -> None:
     parser.add_argument(
-        "--option",
+        flag,
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help=f"an option of the {what}, value as JSON or text",
+        help=f"an option of the {what}, value as JSON or text; may be repeated",
     )
 
 
-def parse_options(texts: Sequence[str]) -> dict[str, Any]:
+def parse_options(texts: Sequence[str], *, flag: str = "--option") -> dict[str, Any]:
     """`["image_size=96", "ablation=blank"]` -> `{"image_size": 96, "ablation": "blank"}`."""
     import json
 
@@ -25,7 +25,7 @@ def parse_options(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise ConfigError(f"--option {text!r} must be NAME=VALUE")
+            raise ConfigError(f"{flag} {text!r} must be NAME=VALUE")
         try:
             options[name] = json.loads(value)
         except json.JSONDecodeError:

@@ -5,16 +5,19 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fla_sdk.cli.options import add_options, parse_options
 from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, help="checkpoint, or the folder of a run")
+    parser.add_argument("checkpoint", help="checkpoint, folder of a run, dataset to replay, gs://... or hf://...")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
     parser.add_argument("--embodiment", metavar="NAME", help="robot of clients that name none (default: the first)")
+    parser.add_argument("--assets", metavar="NAME", help="statistics to take from a checkpoint of openpi")
+    add_options(parser, "model, such as horizon=10,", flag="--model-option")
     parser.add_argument("--denoising-steps", type=int, default=10, help="steps per chunk (default 10)")
     parser.add_argument("--token-file", type=Path, help="file with the token clients must send; or set FLA_TOKEN")
     parser.add_argument("--allow-public", action="store_true", help="listen beyond this machine without a token")
@@ -32,6 +35,8 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         registry,
         embodiment=arguments.embodiment,
         denoising_steps=arguments.denoising_steps,
+        assets=arguments.assets,
+        model_options=parse_options(arguments.model_option, flag="--model-option"),
     )
     announced: dict[str, Any] = {}
     if isinstance(policy, Policy):

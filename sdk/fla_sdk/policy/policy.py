@@ -1,7 +1,7 @@
 """`Policy`: a trained checkpoint as something that answers `infer`."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fla_sdk.codec import Codec, collate_inputs
-from fla_sdk.config import structure
+from fla_sdk.config import override, structure
+from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import CheckpointError, ObservationError, UnknownNameError
 from fla_sdk.model import ModelInput, ModelSpec
+from fla_sdk.normalization import NormStats
 from fla_sdk.plugins import Registry
 from fla_sdk.policy import checkpoint, parameters
+from fla_sdk.policy.fetch import fetch, is_remote
+from fla_sdk.policy.parameters import Flat
+from fla_sdk.records import ModelFamily
 
 
 class Policy:
@@ -53,42 +58,80 @@ class Policy:
         embodiment: str | None = None,
         denoising_steps: int = 10,
         seed: int = 0,
+        merge_lora: bool | None = None,
+        model_options: Mapping[str, Any] | None = None,
     ) -> "Policy":
-        """Load a checkpoint, or the newest one of a run's folder.
+        """Load a checkpoint, or the newest one of a run's folder; from a URI too.
 
-        `embodiment` is the default one, else the first that the run was trained on. Raises `CheckpointError` when the
-        files are damaged or made for another model, `UnknownNameError` when a plugin it needs is missing.
+        `embodiment` is the default one, else the first that the run was trained on. `model_options` changes fields of
+        the model's config that no parameter depends on; `merge_lora` is that of `assemble`. Raises `CheckpointError`
+        when the files are damaged or made for another model, `UnknownNameError` when a plugin it needs is missing.
         """
-        import jax
-
-        folder = checkpoint.find(Path(path).expanduser())
+        folder = checkpoint.find(fetch(path) if is_remote(path) else Path(path).expanduser())
         manifest = checkpoint.read_manifest(folder)
-        family = plugins.model(manifest.family)
-        if not family.variants:
-            raise CheckpointError(f"model family {family.name!r} has no variants to build {folder} from")
-        config_class = type(next(iter(family.variants.values())))
-        config = structure(manifest.model, config_class, where=f"{folder / 'fla.json'}: model")
-        spec = family.spec(config)
-        tokenizer = family.tokenizer(config)
-        codecs: dict[str, Codec] = {}
+        family, config = model_of(manifest, plugins, where=folder)
+        if model_options:
+            config = override(config, model_options, where=f"model options for {folder}")
+        robots = []
         for name in manifest.embodiments:
             robot = plugins.embodiment(name)
             checkpoint.check_embodiment(robot, manifest, where=folder)
-            stats = checkpoint.read_stats(folder, name)
-            codecs[name] = Codec(embodiment=robot, spec=spec, stats=stats, tokenizer=tokenizer)
-        default = embodiment or next(iter(codecs))
+            robots.append((robot, checkpoint.read_stats(folder, name)))
+        return cls.assemble(
+            family,
+            config,
+            robots=robots,
+            read=lambda: checkpoint.read_params(folder),
+            where=folder,
+            default=embodiment,
+            description=f"{manifest.family}/{manifest.variant} of step {manifest.step}",
+            denoising_steps=denoising_steps,
+            seed=seed,
+            merge_lora=merge_lora,
+        )
+
+    @classmethod
+    def assemble(
+        cls,
+        family: ModelFamily,
+        config: Any,
+        *,
+        robots: Sequence[tuple[Embodiment, NormStats]],
+        read: Callable[[], Flat],
+        where: Path,
+        default: str | None = None,
+        description: str = "policy",
+        denoising_steps: int = 10,
+        seed: int = 0,
+        merge_lora: bool | None = None,
+    ) -> "Policy":
+        """A policy from its parts. `read` gives the parameters once all else fits; `where` is their place.
+
+        `merge_lora` merges adapters into the weights: the same actions but for rounding, sooner. Left open it is done
+        unless the config asks for what openpi computes. Raises as `load` does.
+        """
+        spec, tokenizer = family.spec(config), family.tokenizer(config)
+        codecs = {
+            robot.name: Codec(embodiment=robot, spec=spec, stats=stats, tokenizer=tokenizer) for robot, stats in robots
+        }
+        default = default or next(iter(codecs))
         if default not in codecs:
-            raise UnknownNameError(f"embodiment of checkpoint {folder}", default, codecs)
-        graph, expected = parameters.split(jax.eval_shape(lambda: family.build(config, 0)))
-        params = checkpoint.read_params(folder)
-        parameters.check(params, expected, where=str(folder))
+            raise UnknownNameError(f"embodiment of checkpoint {where}", default, codecs)
+        graph, expected = parameters.abstract(family, config)
+        params: Mapping[str, Any] = read()
+        parameters.check(params, expected, where=str(where))
+        if merge_lora is None:
+            merge_lora = getattr(config, "compat", None) != "openpi"
+        if merge_lora and family.for_serving is not None:
+            config, params = family.for_serving(config, params)
+            graph, _ = parameters.abstract(family, config)
         return cls(
             graph=graph,
             params=params,
             spec=spec,
             codecs=codecs,
             default=default,
-            description=f"{manifest.family}/{manifest.variant} of step {manifest.step}",
+            description=description,
             denoising_steps=denoising_steps,
             seed=seed,
         )
@@ -133,3 +176,12 @@ class Policy:
             error = UnknownNameError("embodiment for this checkpoint", str(name), self.codecs)
             raise ObservationError(str(error))
         return self.codecs[str(name)]
+
+
+def model_of(manifest: checkpoint.Manifest, plugins: Registry, *, where: Path) -> tuple[ModelFamily, Any]:
+    """Family and config of the model in a checkpoint."""
+    family = plugins.model(manifest.family)
+    if not family.variants:
+        raise CheckpointError(f"model family {family.name!r} has no variants to build {where} from")
+    config_class = type(next(iter(family.variants.values())))
+    return family, structure(manifest.model, config_class, where=f"{where / 'fla.json'}: model")
