@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,18 +14,20 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx, traverse_util
 
-from fla_embodiments.aloha import ALOHA
-from fla_embodiments.libero import LIBERO
+from fla_embodiments import aloha, libero
+from fla_models import plugin
 from fla_models.configs import Pi0Config
 from fla_models.pi0 import Pi0
-from fla_models.plugin import fla_models
-from fla_sdk.codec import Codec
-from fla_sdk.normalization import NormStats
+from fla_sdk import hookimpl
+from fla_sdk.config import unstructure
+from fla_sdk.plugins import Registry
 from fla_sdk.policy import checkpoint, parameters
+from fla_sdk.policy.opening import open_policy
 from fla_sdk.policy.policy import Policy
+from fla_sdk.records import ModelFamily
 from fla_sdk.testing import CharacterTokenizer
 
-ROBOTS = {"libero": LIBERO, "aloha": ALOHA}
+ROBOTS = {"libero": libero.LIBERO, "aloha": aloha.ALOHA}
 
 
 class Saved(NamedTuple):
@@ -93,24 +95,59 @@ class _Shifted(CharacterTokenizer):
         return [2] * bos + [3 + ord(c) % self.ids for c in text] + [1] * eos
 
 
+class _Models:
+    """fla_models as a plugin, with another tokenizer."""
+
+    def __init__(self, tokenizer: _Shifted) -> None:
+        self._tokenizer = tokenizer
+
+    @hookimpl
+    def fla_models(self) -> Iterator[ModelFamily]:
+        for family in plugin.fla_models():
+            yield attrs.evolve(family, tokenizer=lambda _: self._tokenizer)
+
+    @hookimpl
+    def fla_open_checkpoint(self, path: Path, registry: Registry, embodiment: str, options: Mapping[str, Any]) -> Any:
+        return plugin.fla_open_checkpoint(path, registry, embodiment, options)
+
+
+def test_the_config_is_recognised(saved: Saved) -> None:
+    shapes = {path: tuple(leaf.shape) for path, leaf in checkpoint.read_shapes(saved.folder).items()}
+    assert shapes == {path: leaf.shape for path, leaf in saved.params.items()}
+    found = [family.recognise(shapes) for family in plugin.fla_models() if family.recognise is not None]
+    (config,) = (one for one in found if one is not None)
+    for field in ("pi05", "vision", "vocab_size", "action_dim", "image_size"):
+        assert getattr(config, field) == getattr(saved.config, field)
+    for ours, theirs in zip(config.experts, saved.config.experts, strict=True):
+        assert attrs.evolve(ours, lora_attention=None, lora_mlp=None) == attrs.evolve(
+            theirs, lora_attention=None, lora_mlp=None
+        )
+        assert ours.has_lora == theirs.has_lora
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_actions_for_a_robot(saved: Saved, golden: Any, dtype: str) -> None:
-    """Observation in, actions out, by our codec. The reference serves bfloat16 parameters, whatever `dtype`."""
+    """What `fla serve` does with the folder. The reference serves bfloat16 parameters, whatever `dtype`."""
     z = saved.want
     robot = ROBOTS[saved.about["config"]["robot"]]
-    config = attrs.evolve(saved.config, dtype=dtype)
-    family = {family.name: family for family in fla_models()}["pi05" if config.pi05 else "pi0"]
-    spec = family.spec(config)
     tokenizer = _Shifted(saved.about["fake_tokenizer"])
-    stats = NormStats.load(saved.folder / "assets" / saved.about["config"]["asset_id"] / "norm_stats.json")
-    graph, _ = parameters.split(nnx.eval_shape(lambda: Pi0(config, rngs=nnx.Rngs(0))))
-    policy = Policy(
-        graph=graph,
-        params={path: jnp.asarray(leaf, jnp.bfloat16) for path, leaf in saved.params.items()},
-        spec=spec,
-        codecs={robot.name: Codec(embodiment=robot, spec=spec, stats=stats, tokenizer=tokenizer)},
-        default=robot.name,
+    registry = Registry()
+    for name, module in (("libero", libero), ("aloha", aloha), ("models", _Models(tokenizer))):
+        registry.add(module, name=name)
+    told = {name: getattr(saved.config, name) for name in ("horizon", "max_tokens", "state_in_prompt")}
+    # Shapes do not show how strongly adapters speak.
+    told |= {
+        n: unstructure(getattr(saved.config, n)) for n in ("language", "expert") if getattr(saved.config, n).has_lora
+    }
+    policy = open_policy(
+        saved.folder,
+        registry,
+        embodiment=robot.name,
+        assets=saved.about["config"]["asset_id"],
+        model_options={**told, "dtype": dtype},
     )
+    assert isinstance(policy, Policy)
+    tokenizer.texts.clear()
     observation = {name.removeprefix("policy_in/"): value for name, value in z.items() if name.startswith("policy_in/")}
     noise = observation.pop("noise")
     answer = policy.infer(observation, noise=noise)["actions"]

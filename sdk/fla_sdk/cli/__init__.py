@@ -23,10 +23,9 @@ BUILT_IN = (
 )
 
 EXTRAS = {
-    **dict.fromkeys(
-        ("av", "filelock", "flax", "grain", "jax", "matplotlib", "optax", "orbax", "pyarrow", "yaml"), "train"
-    ),
+    **dict.fromkeys(("av", "flax", "grain", "jax", "matplotlib", "optax", "orbax", "pyarrow", "yaml"), "train"),
     **dict.fromkeys(("huggingface_hub", "rich", "safetensors", "scipy", "sentencepiece", "tokenizers"), "train"),
+    "filelock": "train",
     **dict.fromkeys(("gym_aloha", "gymnasium", "mujoco"), "sim"),
     "lerobot": "lerobot",
 }
