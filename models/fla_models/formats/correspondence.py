@@ -181,6 +181,8 @@ def _stack(entry: Entry, tensors: Tensors, names: list[list[str]]) -> np.ndarray
             )
         kinds.add(tensors.dtype(name))
     assert lengths is not None
+    if not entry.layers and len(entry.names) == 1:  # such as the embedding: too large to be copied once more
+        return np.ascontiguousarray(entry.to_ours(tensors.read(names[0][0])))
     dtype = kinds.pop() if len(kinds) == 1 else np.dtype(np.float32)
     inner = [lengths[letter] for letter in entry.ours]
     out = np.empty((len(names), len(entry.names), *inner), dtype)

@@ -8,7 +8,7 @@ that difference, by 3e-7.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ def export(
 
     Parameters keep their type. Raises `ConfigError` for what lerobot has no place for.
     """
+    out = out.absolute()
     check_fits(config, parameters)
     if len(robots) > 1:
         names = ", ".join(embodiment.name for embodiment, _ in robots)
@@ -86,22 +87,29 @@ def export(
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name, content in files.items():
-        if isinstance(content, str):
-            (partial / name).write_text(content)
-        else:
-            arrays = [Item(key, a.shape, a.dtype, lambda a=a: a) for key, a in content.items()]
-            write(partial / name, arrays, metadata={"format": "pt"})
-    # lerobot refuses files without this layer, which nothing ever uses. Zeros are zeros in half the space too.
-    shape = (config.vocab_size, config.expert.width)
-    dtype = np.dtype(ml_dtypes.bfloat16)
-    unused = Item(f"{_ROOT}gemma_expert.lm_head.weight", shape, dtype, lambda: np.zeros(shape, dtype))
-    own = (item._replace(name=_spell(item.name)) for item in items(table(config), parameters))
-    prefixed = (item._replace(name=f"model.{item.name}") for item in (*own, unused))
-    write(partial / "model.safetensors", prefixed, metadata={"format": "pt"})
+    try:
+        for name, content in files.items():
+            if isinstance(content, str):
+                (partial / name).write_text(content)
+            else:
+                arrays = [Item(key, a.shape, a.dtype, lambda a=a: a) for key, a in content.items()]
+                write(partial / name, arrays, metadata={"format": "pt"})
+        write(partial / "model.safetensors", tensors(config, parameters), metadata={"format": "pt"})
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     if out.exists():
         out.rmdir()
     partial.rename(out)
+
+
+def tensors(config: Pi0Config, parameters: Mapping[str, Array]) -> Iterator[Item]:
+    """The arrays of `model.safetensors`, to be written one by one."""
+    for item in items(table(config), parameters):
+        yield item._replace(name=f"model.{_spell(item.name)}")
+    # lerobot refuses files without this layer, which nothing ever uses. Zeros are zeros in half the space too.
+    shape, dtype = (config.vocab_size, config.expert.width), np.dtype(ml_dtypes.bfloat16)
+    yield Item(f"model.{_ROOT}gemma_expert.lm_head.weight", shape, dtype, lambda: np.zeros(shape, dtype))
 
 
 def check_fits(config: Pi0Config, parameters: Mapping[str, Array]) -> None:
@@ -143,26 +151,26 @@ def read_weights(path: Path, config: BackboneConfig) -> Flat | None:
 
     `path` is the folder or the `.safetensors` file. Raises `CheckpointError` when it is damaged or of another model.
     """
-    tensors = _open(path)
-    if tensors is None:
+    stored = _open(path)
+    if stored is None:
         return None
-    holds = "pi05" if _is_pi05(tensors) else "pi0"
+    holds = "pi05" if _is_pi05(stored) else "pi0"
     if not isinstance(config, Pi0Config) or config.pi05 != (holds == "pi05"):
         wanted = ("pi05" if config.pi05 else "pi0") if isinstance(config, Pi0Config) else type(config).__name__
         raise CheckpointError(f"{path} holds a {holds} model, not a {wanted}: choose a variant of family {holds}")
-    return read(table(config), tensors, unused=rf"{UNUSED}|{_OLD_STATISTICS}|expert\.embed_tokens\.weight")
+    return read(table(config), stored, unused=rf"{UNUSED}|{_OLD_STATISTICS}|expert\.embed_tokens\.weight")
 
 
 def config_of(path: Path) -> tuple[str, Pi0Config] | None:
     """Family and config of a policy's folder, from its `config.json` and the shapes of its arrays; None for others."""
-    tensors = _open(path) if (path / "config.json").is_file() else None
-    if tensors is None:
+    stored = _open(path) if (path / "config.json").is_file() else None
+    if stored is None:
         return None
     file = path / "config.json"
     try:
         given: dict[str, Any] = dict(json.loads(file.read_text()))
         language, expert = EXPERTS[given["paligemma_variant"]], EXPERTS[given["action_expert_variant"]]
-        pi05, width = _is_pi05(tensors), tensors.shape("action_in_proj.weight")[1]
+        pi05, width = _is_pi05(stored), stored.shape("action_in_proj.weight")[1]
         config = Pi0Config(
             pi05=pi05,
             vision=TOWER,
@@ -189,14 +197,14 @@ def config_of(path: Path) -> tuple[str, Pi0Config] | None:
 
 
 def _open(path: Path) -> Tensors | None:
-    tensors = Tensors.open(path)
-    if tensors is None or not any(name.removeprefix("model.").startswith(_ROOT) for name in tensors.places):
+    stored = Tensors.open(path)
+    if stored is None or not any(name.removeprefix("model.").startswith(_ROOT) for name in stored.places):
         return None
-    tensors = tensors.renamed(_tower)
+    stored = stored.renamed(_tower)
     table, tied = f"{LANGUAGE}embed_tokens.weight", ("lm_head.weight", f"{LANGUAGE}lm_head.weight")
-    if table not in tensors.places:
-        tensors = tensors.renamed(lambda name: table if name in tied else name)
-    return tensors
+    if table not in stored.places:
+        stored = stored.renamed(lambda name: table if name in tied else name)
+    return stored
 
 
 def _tower(name: str) -> str:
@@ -212,8 +220,8 @@ def _spell(name: str) -> str:
     return next((there + name.removeprefix(here) for here, there in _SPELT.items() if name.startswith(here)), name)
 
 
-def _is_pi05(tensors: Tensors) -> bool:
-    return "time_mlp_in.weight" in tensors.places
+def _is_pi05(stored: Tensors) -> bool:
+    return "time_mlp_in.weight" in stored.places
 
 
 def _name(config: GemmaConfig) -> str:

@@ -1,6 +1,8 @@
 """A Pi0 and a Pi0.5 as small as they come, in a lerobot that would build them."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -35,6 +37,13 @@ def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> P
     monkeypatch.setattr(lerobot, "TOWER", TINY.vision)
     monkeypatch.setattr(lerobot, "PALIGEMMA_VOCAB", TINY.vocab_size)
     return attrs.evolve(TINY, pi05=request.param)
+
+
+@pytest.fixture(scope="session")
+def golden_trees() -> dict[str, dict[str, Any]]:
+    """Model -> path -> shape and type of every parameter at the published sizes, as openpi has them."""
+    file = Path(__file__).parents[2] / "parity" / "golden" / "param_trees.json"
+    return json.loads(file.read_text())["trees"]
 
 
 @pytest.fixture

@@ -194,6 +194,7 @@ def test_adapters_other_families_and_other_parameters(
     wider = parameters | {"action_in_proj/kernel": np.zeros((5, 17), np.float32)}
     with pytest.raises(CheckpointError, match=r"action_in_proj/kernel has shape \(5, 17\), the config says \(5, 16\)"):
         _export(config, wider, tmp_path / "policy")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_is_taken(config: Pi0Config, random_parameters: Random, tmp_path: Path) -> None:

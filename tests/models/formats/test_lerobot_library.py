@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 import fla_sdk as fla
-from fla_models.configs import Pi0Config, spec
+from fla_models.configs import Pi0Config, spec, variants
 from fla_models.formats import lerobot
 from fla_models.parameters import assign
 from fla_models.pi0 import Pi0
@@ -34,7 +34,7 @@ TASK = "pick up the red cup"
 STEPS = 10
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def library(config: Pi0Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """lerobot that builds `config` where it would build the full sizes, and nothing else changed."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -137,6 +137,7 @@ def sample() -> Sample:
     return Sample(images=images, state=np.array([0.3, -0.8, 0.6], np.float32), task=TASK)
 
 
+@pytest.mark.usefixtures("library")
 def test_the_same_actions(
     config: Pi0Config, codec: Codec, sample: Sample, random_parameters: Any, tmp_path: Path, capsys: Any
 ) -> None:
@@ -152,6 +153,7 @@ def test_the_same_actions(
     assert np.abs(theirs - ours).max() < 1e-4 * np.abs(ours).max()
 
 
+@pytest.mark.usefixtures("library")
 def test_what_lerobot_saves_we_read(config: Pi0Config, random_parameters: Any, tmp_path: Path) -> None:
     before = random_parameters(config)
     lerobot.export(config, before, [], tmp_path / "policy")
@@ -160,3 +162,25 @@ def test_what_lerobot_saves_we_read(config: Pi0Config, random_parameters: Any, t
     after = lerobot.read_weights(tmp_path / "saved", config)
     assert after is not None and after.keys() == before.keys()
     assert all(np.array_equal(after[path], before[path]) for path in before)
+
+
+@pytest.mark.parametrize("family", ["pi0", "pi05"])
+def test_the_published_sizes_have_lerobots_names_and_shapes(family: str, golden_trees: Any) -> None:
+    """Nothing is allocated: openpi's recorded tree on our side, meta tensors on lerobot's."""
+    torch = pytest.importorskip("torch", reason="needs the extra `lerobot`")
+    pytest.importorskip("lerobot.policies", reason="needs the extra `lerobot`")
+    from lerobot.policies.pi0 import modeling_pi0
+    from lerobot.policies.pi05 import modeling_pi05
+
+    config = variants(pi05=family == "pi05")["base"]
+    tree = {path: jax.ShapeDtypeStruct(shape, np.float32) for path, (shape, _) in golden_trees[family].items()}
+    ours = {item.name: item.shape for item in lerobot.tensors(config, tree)}
+    with torch.device("meta"):
+        if family == "pi05":
+            model = modeling_pi05.PI05Pytorch(modeling_pi05.PI05Config(device="cpu"))
+        else:
+            model = modeling_pi0.PI0Pytorch(modeling_pi0.PI0Config(device="cpu"))
+    theirs = {f"model.{name}": tuple(array.shape) for name, array in model.state_dict().items()}
+    table = "model.paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
+    assert theirs.pop(table) == (257152, 2048)  # filled from the output layer when lerobot loads
+    assert ours == theirs
