@@ -206,6 +206,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden", metavar="DIR", help="compare with the golden numbers in DIR instead of our own")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    _golden(config)  # a folder that is none is refused before anything is collected
+
+
 def _golden(config: pytest.Config) -> Golden:
     named = config.getoption("--golden", default=None) or os.environ.get("FLA_GOLDEN_DIR")
     folder = Path(named).resolve() if named else OWN
