@@ -67,6 +67,7 @@ def open_checkpoint(
         where=folder,
         description=f"{family.name} of openpi ({name})",
         denoising_steps=options.get("denoising_steps", 10),
+        guidance=options.get("guidance"),
     )
     policy.warm_up()
     return policy

@@ -5,6 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from fla_models.configs import (
     BackboneConfig,
     Pi0Config,
@@ -31,6 +33,9 @@ from fla_sdk.records import Command, ModelFamily
 
 if TYPE_CHECKING:
     from fla_sdk.policy.policy import Policy
+
+
+_ACTION_TOKENIZER = "action_tokenizer"
 
 
 def _build(config: Pi0Config, seed: int) -> ActionModel:
@@ -61,6 +66,19 @@ def _tokenizer(config: BackboneConfig) -> Tokenizer:
     from fla_models.tokenizers import open_tokenizer
 
     return open_tokenizer(config, with_actions=writes_actions(config))
+
+
+def _keep_files(config: BackboneConfig, folder: Path) -> None:
+    source = Path(config.action_tokenizer).expanduser()
+    if writes_actions(config) and source.is_dir():
+        from fla_models.tokenizers import FastTokenizer
+
+        FastTokenizer.load(source).save(folder / _ACTION_TOKENIZER)
+
+
+def _use_files(config: BackboneConfig, folder: Path) -> BackboneConfig:
+    kept = folder / _ACTION_TOKENIZER
+    return attrs.evolve(config, action_tokenizer=str(kept)) if kept.is_dir() else config
 
 
 def _group(path: str) -> str:
@@ -115,6 +133,8 @@ def _family(name: str, description: str, configs: dict[str, Any], **functions: A
         description=description,
         variants=configs,
         tokenizer=_tokenizer,
+        keep_files=_keep_files,
+        use_files=_use_files,
         group=_group,
         read_weights=_read_weights,
         for_serving=_merge,

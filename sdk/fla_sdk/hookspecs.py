@@ -201,6 +201,6 @@ def fla_open_checkpoint(
     :param path: file or folder on this machine; what the user typed, or what was fetched from there.
     :param registry: to look up embodiments and models in.
     :param embodiment: name of the robot to be driven; None when the user named none.
-    :param options: `denoising_steps`; and where the user gave them `assets`, the name of the statistics to take, and
-        `model`, fields of the model's config to change.
+    :param options: `denoising_steps` and `guidance`; and where the user gave them `assets`, the name of the statistics
+        to take, and `model`, fields of the model's config to change.
     """

@@ -62,6 +62,9 @@ class Published:
     options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     """Fields of the variant's config to change, such as `{"horizon": 15}`."""
 
+    groups: tuple[str, ...] = ()
+    """Parameter groups that they have; empty when they have all of the variant's."""
+
     unfit: str = ""
     """Why no policy can be made of them as they are; empty when one can. Training can start from them either way."""
 
@@ -95,6 +98,13 @@ class ModelFamily:
     """`read_weights(path, config)` -> parameters of a file or folder in somebody else's layout, by this family's paths;
     None when it is none that the family knows. Some may be missing: the load report says which. Raises
     `CheckpointError` when the file is damaged or of another model."""
+
+    keep_files: Callable[[Any, Path], None] | None = None
+    """`keep_files(config, folder)` copies into `folder`, which may not exist yet, the files on this machine that the
+    config names, so that a checkpoint needs nothing beside it."""
+
+    use_files: Callable[[Any, Path], Any] | None = None
+    """`use_files(config, folder)` -> the config with the files that `keep_files` left in `folder`, if it left any."""
 
     for_serving: Callable[[Any, Mapping[str, Any]], tuple[Any, Mapping[str, Any]]] | None = None
     """`for_serving(config, parameters)` -> both of an equivalent model that answers faster: adapters merged."""

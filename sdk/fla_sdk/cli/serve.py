@@ -19,6 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--assets", metavar="NAME", help="statistics to take from a checkpoint of openpi")
     add_options(parser, "model, such as horizon=10,", flag="--model-option")
     parser.add_argument("--denoising-steps", type=int, default=10, help="steps per chunk (default 10)")
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="ask for a good advantage; above 1, push further that way (for models trained with advantages)",
+    )
     parser.add_argument("--token-file", type=Path, help="file with the token clients must send; or set FLA_TOKEN")
     parser.add_argument("--allow-public", action="store_true", help="listen beyond this machine without a token")
 
@@ -35,6 +41,7 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         registry,
         embodiment=arguments.embodiment,
         denoising_steps=arguments.denoising_steps,
+        guidance=arguments.guidance,
         assets=arguments.assets,
         model_options=parse_options(arguments.model_option, flag="--model-option"),
     )

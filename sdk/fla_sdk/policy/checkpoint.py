@@ -3,6 +3,7 @@
     <step>/
       params/                         Orbax, `{"params": tree}`, every leaf under a last key `value` (openpi-compatible)
       assets/<embodiment>/norm_stats.json
+      files/                          files that the model's config names, such as a fitted tokenizer
       train_state/                    Orbax: step, trainable parameters, optimizer, moving average (to resume)
       fla.json                        what the run used: model config, embodiments, sampler, plugins, versions
 
@@ -11,7 +12,7 @@ A checkpoint is written beside its place and renamed into it, so a folder named 
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from fla_sdk.model import Array
 from fla_sdk.normalization import NormStats
 
 FORMAT = 1
+FILES = "files"
 Flat = Mapping[str, Array]
 
 
@@ -91,8 +93,12 @@ def write(
     params: Flat,
     stats: Mapping[str, NormStats],
     train_state: Mapping[str, Any] | None = None,
+    keep_files: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Write checkpoint `<folder>/<step>` and return its path; an older one of the same step is replaced."""
+    """Write checkpoint `<folder>/<step>` and return its path; an older one of the same step is replaced.
+
+    `keep_files` is called with the folder for the model's own files.
+    """
     target, scratch = folder / str(manifest.step), folder / f".{manifest.step}.partial"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -102,6 +108,8 @@ def write(
     for name, one in stats.items():
         (scratch / "assets" / name).mkdir(parents=True)
         (scratch / "assets" / name / "norm_stats.json").write_text(one.to_json())
+    if keep_files is not None:
+        keep_files(scratch / FILES)
     (scratch / "fla.json").write_text(json.dumps(unstructure(manifest), indent=2))
     replaced = folder / f".{manifest.step}.replaced"
     shutil.rmtree(replaced, ignore_errors=True)

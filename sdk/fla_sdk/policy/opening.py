@@ -17,16 +17,17 @@ def open_policy(
     *,
     embodiment: str | None = None,
     denoising_steps: int = 10,
+    guidance: float | None = None,
     assets: str | None = None,
     model_options: Mapping[str, Any] | None = None,
 ) -> PolicyLike:
     """A plugin's policy (hook `fla_open_checkpoint`), or a checkpoint of `fla train`, compiled and ready.
 
-    `assets` names the statistics in a checkpoint that does not say whose they are; `model_options` are fields of the
-    model's config to change.
+    `denoising_steps` and `guidance` are those of `Policy`; `assets` names the statistics in a checkpoint that does not
+    say whose they are; `model_options` are fields of the model's config to change.
     """
     place = fetch(path) if is_remote(path) else Path(path).expanduser()
-    options: dict[str, Any] = {"denoising_steps": denoising_steps}
+    options: dict[str, Any] = {"denoising_steps": denoising_steps, "guidance": guidance}
     if assets is not None:
         options["assets"] = assets
     if model_options:
@@ -40,6 +41,7 @@ def open_policy(
         plugins=registry,
         embodiment=embodiment,
         denoising_steps=denoising_steps,
+        guidance=guidance,
         model_options=model_options,
     )
     policy.warm_up()

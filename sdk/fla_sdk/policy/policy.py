@@ -1,18 +1,20 @@
 """`Policy`: a trained checkpoint as something that answers `infer`."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from fla_sdk.codec import Codec, collate_inputs
 from fla_sdk.config import override, structure
 from fla_sdk.embodiment import Embodiment
-from fla_sdk.errors import CheckpointError, ObservationError, UnknownNameError
-from fla_sdk.model import ModelInput, ModelSpec
+from fla_sdk.errors import ActionTokenError, CheckpointError, ObservationError, UnknownNameError
+from fla_sdk.model import ModelInput, ModelSpec, action_prefix
 from fla_sdk.normalization import NormStats
 from fla_sdk.plugins import Registry
 from fla_sdk.policy import checkpoint, parameters
@@ -34,18 +36,26 @@ class Policy:
         default: str,
         description: str = "policy",
         denoising_steps: int = 10,
+        guidance: float | None = None,
         seed: int = 0,
     ) -> None:
-        """`default` is the embodiment of observations that name none. Fresh policies of one seed answer alike."""
+        """`default` is the embodiment of observations that name none. Fresh policies of one seed answer alike.
+
+        With `guidance` every prompt asks for a good advantage, for models that were trained with both (RECAP); above 1
+        the actions are pushed further that way, at the cost of a second prompt.
+        """
         import jax
 
         self.spec, self.codecs, self.default = spec, dict(codecs), default
         self.description = description
         self._params = {path: jax.numpy.asarray(value, spec.serving_dtype) for path, value in params.items()}
         self._rng = jax.random.key(seed)
+        self._advantage = None if guidance is None else True
+        weight = None if guidance == 1 else guidance  # 1 is the prompt as it is
 
-        def sample(params: Any, rng: Any, inputs: ModelInput, noise: Any) -> Any:
-            return parameters.merge(graph, params).sample(rng, inputs, steps=denoising_steps, noise=noise)
+        def sample(params: Any, rng: Any, inputs: ModelInput, noise: Any, prefix: Any) -> Any:
+            model = parameters.merge(graph, params)
+            return model.sample(rng, inputs, steps=denoising_steps, noise=noise, prefix=prefix, guidance=weight)
 
         self._sample = jax.jit(sample)
 
@@ -57,6 +67,7 @@ class Policy:
         plugins: Registry,
         embodiment: str | None = None,
         denoising_steps: int = 10,
+        guidance: float | None = None,
         seed: int = 0,
         merge_lora: bool | None = None,
         model_options: Mapping[str, Any] | None = None,
@@ -70,6 +81,8 @@ class Policy:
         folder = checkpoint.find(fetch(path) if is_remote(path) else Path(path).expanduser())
         manifest = checkpoint.read_manifest(folder)
         family, config = model_of(manifest, plugins, where=folder)
+        if family.use_files is not None:
+            config = family.use_files(config, folder / checkpoint.FILES)
         if model_options:
             config = override(config, model_options, where=f"model options for {folder}")
         robots = []
@@ -86,6 +99,7 @@ class Policy:
             default=embodiment,
             description=f"{manifest.family}/{manifest.variant} of step {manifest.step}",
             denoising_steps=denoising_steps,
+            guidance=guidance,
             seed=seed,
             merge_lora=merge_lora,
         )
@@ -102,6 +116,7 @@ class Policy:
         default: str | None = None,
         description: str = "policy",
         denoising_steps: int = 10,
+        guidance: float | None = None,
         seed: int = 0,
         merge_lora: bool | None = None,
     ) -> "Policy":
@@ -133,6 +148,7 @@ class Policy:
             default=default,
             description=description,
             denoising_steps=denoising_steps,
+            guidance=guidance,
             seed=seed,
         )
 
@@ -141,20 +157,34 @@ class Policy:
         """What openpi's clients see; what ours see besides, the server adds from `codecs`."""
         return {"default_embodiment": self.default}
 
-    def infer(self, observation: Mapping[str, Any], *, noise: NDArray[np.floating] | None = None) -> dict[str, Any]:
+    def infer(
+        self,
+        observation: Mapping[str, Any],
+        *,
+        noise: NDArray[np.floating] | None = None,
+        rest: NDArray[np.floating] | None = None,
+        delay: int = 0,
+    ) -> dict[str, Any]:
         """Answer one observation: `actions` float32 `[T, A]` in the robot's units, and `policy_timing`.
 
         The key `embodiment` chooses the robot; the others are those of `Embodiment.observe`. `noise` `[T, D]` replaces
-        the random start of the denoising. Raises `ObservationError`.
+        the random start of the denoising. `rest` `[n, A]` is what was not yet executed of the last chunk at the time of
+        the observation; the new chunk begins with it, bound to the `delay` actions that will be executed meanwhile, and
+        continues it (real-time chunking). Raises `ObservationError`.
         """
         import jax
 
         begun = time.perf_counter()
         codec = self._codec(observation)
         sample = codec.embodiment.observe(observation)
-        inputs = collate_inputs([codec.encode(sample)])
+        inputs = collate_inputs([codec.encode(attrs.evolve(sample, advantage=self._advantage))])
         self._rng, rng = jax.random.split(self._rng)
-        actions = self._sample(self._params, rng, inputs, None if noise is None else np.asarray(noise)[None])
+        prefix = None
+        if rest is not None:
+            known = codec.encode_actions(np.asarray(rest), sample.state)
+            prefix = action_prefix(known, delay=delay, horizon=self.spec.horizon)
+        noise = None if noise is None else np.asarray(noise)[None]
+        actions = self._sample(self._params, rng, inputs, noise, prefix)
         decoded = codec.decode(np.asarray(actions)[0], sample.state).astype(np.float32)
         return {
             "actions": decoded,
@@ -165,7 +195,9 @@ class Policy:
         """Compile for every embodiment, so that no robot waits for it."""
         rng = self._rng
         for name, codec in self.codecs.items():
-            self.infer({**codec.embodiment.example_observation(), "embodiment": name})
+            # A model that writes its actions may not have learned to; that is for its robot to hear, not for us.
+            with contextlib.suppress(ActionTokenError):
+                self.infer({**codec.embodiment.example_observation(), "embodiment": name})
         self._rng = rng
 
     def _codec(self, observation: Mapping[str, Any]) -> Codec:

@@ -214,12 +214,14 @@ class _Run:
         train_state = {"step": state.step, "opt_state": state.opt_state}
         if state.ema is not None:  # otherwise params/ already holds them
             train_state["params"] = state.params
+        family, config = self.prepared.family, self.prepared.model_config
         path = checkpoint.write(
             self.folder,
             manifest=self._manifest(step, tuple(state.params)),
             params=served,
             stats=self.prepared.stats,
             train_state=train_state,
+            keep_files=None if (keep := family.keep_files) is None else lambda folder: keep(config, folder),
         )
         for old in checkpoint.steps(self.folder)[: -self.config.keep_last]:
             shutil.rmtree(self.folder / str(old))
