@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from fla_sdk.training.config import Optimizer
@@ -43,7 +45,10 @@ def make_schedule(config: Optimizer) -> optax.Schedule:
         )
 
     def after(step: Any) -> Any:
-        return peak if config.schedule == "constant" else peak * (1 + step / config.timescale) ** -0.5
+        if config.schedule == "constant":
+            return peak
+        # Asked during the warm-up too, with a negative number.
+        return peak * jax.lax.rsqrt(1 + jnp.maximum(step, 0) / config.timescale)
 
     warmup = optax.linear_schedule(first, peak, max(config.warmup_steps, 1))
     return optax.join_schedules([warmup, after], [config.warmup_steps])
