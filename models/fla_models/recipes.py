@@ -23,11 +23,23 @@ def _tiny_aloha_sim() -> TrainConfig:
 
 
 def _full(family: str) -> TrainConfig:
-    return TrainConfig(model=f"{family}/base")
+    return TrainConfig(model=f"{family}/base", init=_published(family))
+
+
+def _published(family: str) -> str:
+    return f"gs://openpi-assets/checkpoints/{family}_base"
 
 
 def _frozen_backbone(family: str) -> TrainConfig:
-    return TrainConfig(model=f"{family}/base", freeze=("vision", "language"))
+    return attrs.evolve(_full(family), freeze=("vision", "language"))
+
+
+def _lora(family: str) -> TrainConfig:
+    """openpi's: the adapters, the vision tower and the projections are trained, without a moving average."""
+    frozen = ("language",) if family == "pi0_fast" else ("language", "action_expert")
+    return attrs.evolve(
+        _full(family), model=f"{family}/base_lora", freeze=frozen, init_fresh=("lora",), ema_decay=None
+    )
 
 
 @fla.hookimpl
@@ -42,14 +54,20 @@ def fla_recipes() -> Iterator[fla.Recipe]:
         description="pi05_tiny with the 14 joints and long chunks of ALOHA: shows the way, not the state of the art",
         config=_tiny_aloha_sim,
     )
-    for family in ("pi0", "pi05"):
+    for family in ("pi0", "pi05", "pi0_fast"):
         yield fla.Recipe(
-            name=f"{family}_full_finetune",
-            description=f"all parameters of {family}; start from published weights with --init",
-            config=lambda family=family: _full(family),
+            name=f"{family}_lora",
+            description=f"{family} from its published weights, with low-rank adapters in the transformer",
+            config=lambda family=family: _lora(family),
         )
         yield fla.Recipe(
+            name=f"{family}_full_finetune",
+            description=f"all parameters of {family}, from its published weights",
+            config=lambda family=family: _full(family),
+        )
+    for family in ("pi0", "pi05"):
+        yield fla.Recipe(
             name=f"{family}_frozen_backbone",
-            description=f"{family} with vision and language frozen: only action expert and projections are trained",
+            description=f"{family} from its published weights, with vision and language frozen",
             config=lambda family=family: _frozen_backbone(family),
         )

@@ -125,10 +125,16 @@ def _plain(value: Any) -> Any:
 
 
 def override(record: T, changes: Mapping[str, Any], *, where: str = "override") -> T:
-    """A copy of `record` with nested fields replaced: `{"optimizer.peak_lr": 1e-4}` or `{"optimizer": {...}}`."""
+    """A copy of `record` with nested fields replaced: `{"optimizer.peak_lr": 1e-4}` or `{"optimizer": {...}}`.
+
+    In a field that holds options of something else, such as `model_options`, the rest of the path is one name.
+    """
     tree = unstructure(record)
+    free = {field.name for field in attrs.fields(type(record)) if getattr(field.type, "__origin__", None) is Mapping}  # pyright: ignore[reportArgumentType]
     for path, value in changes.items():
         *parents, last = path.split(".")
+        if parents and parents[0] in free:
+            parents, last = parents[:1], path.split(".", 1)[1]
         node = tree
         for parent in parents:
             if not isinstance(node.get(parent), dict):

@@ -132,3 +132,14 @@ def test_override_by_path_and_by_tree() -> None:
 def test_wrong_overrides_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"--set: .*{message}"):
         override(BASE, changes, where="--set")
+
+
+def test_options_of_something_else_keep_their_dots() -> None:
+    from fla_models.configs import variants
+    from fla_sdk.training.config import TrainConfig
+
+    changes = {"model_options.language.lora_attention": {"rank": 8, "alpha": 8}, "model_options.horizon": 20}
+    config = override(TrainConfig(model="pi05/base_lora"), changes)
+    model = override(variants(pi05=True)["base_lora"], config.model_options)
+    assert model.language.lora_attention is not None and model.language.lora_attention.rank == 8
+    assert model.horizon == 20
