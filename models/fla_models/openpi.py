@@ -59,7 +59,7 @@ def open_checkpoint(
             flat = {path: value.astype(ml_dtypes.bfloat16) for path, value in flat.items()}
         return flat
 
-    policy = Policy.assemble(
+    return Policy.assemble(
         family,
         config,
         robots=[(registry.embodiment(robot), stats)],
@@ -69,8 +69,6 @@ def open_checkpoint(
         denoising_steps=options.get("denoising_steps", 10),
         guidance=options.get("guidance"),
     )
-    policy.warm_up()
-    return policy
 
 
 def _family(shapes: Mapping[str, tuple[int, ...]], registry: Registry) -> ModelFamily | None:

@@ -12,7 +12,12 @@ import attrs
 from fla_sdk.records import Published
 
 _OPENPI = "gs://openpi-assets/checkpoints/"
-PALIGEMMA = "gs://vertex-model-garden-paligemma-us/paligemma/pt_224.npz"
+_PALIGEMMA = Published(
+    uri="gs://vertex-model-garden-paligemma-us/paligemma/pt_224.npz",
+    variant="base",
+    groups=("vision", "language"),
+    unfit="it has never seen actions",
+)
 NOTICE = (
     "Contains weights derived from Gemma and PaliGemma. Gemma is provided under and subject to the Gemma Terms of Use "
     "found at ai.google.dev/gemma/terms."
@@ -74,12 +79,10 @@ NAMES: Mapping[str, Named] = {
 
 
 def published(family: str) -> tuple[Published, ...]:
-    """The weights of one family that anyone can fetch."""
-    return tuple(
-        Published(uri=f"{_OPENPI}{name}", variant="base", options=named.options, unfit=named.unfit)
-        for name, named in NAMES.items()
-        if named.public and named.family == family
-    )
+    """The weights that anyone can fetch for one family; none when nobody published any for it."""
+    named = [(name, one) for name, one in NAMES.items() if one.family == family and one.public]
+    own = [Published(uri=f"{_OPENPI}{n}", variant="base", options=one.options, unfit=one.unfit) for n, one in named]
+    return (*own, _PALIGEMMA) if own else ()
 
 
 def named_after(folder: Path) -> tuple[str, Named] | None:

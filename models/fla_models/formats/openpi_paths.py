@@ -30,7 +30,7 @@ def read_weights(path: Path, config: BackboneConfig) -> Flat | None:
     """All arrays of such a file, in its types; None when it is another. Raises `CheckpointError` when it is damaged."""
     del config
     if path.suffix == ".npz" and path.is_file():
-        with _damage(path), np.load(path, allow_pickle=False) as arrays:
+        with _damage(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {_path(name): _typed(arrays[name]) for name in arrays.files}
     tensors = Tensors.open(path)
     if tensors is None or not any(_path(name).startswith("PaliGemma/") for name in tensors.places):

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,13 +15,17 @@ READY = re.compile(r"serving on (ws://\S+)")
 
 @contextmanager
 def server_process(
-    checkpoint: Path, *, start_limit_s: float = 300.0, stop_limit_s: float = 20.0
+    checkpoint: Path | str,
+    *,
+    arguments: Sequence[str] = (),
+    start_limit_s: float = 300.0,
+    stop_limit_s: float = 20.0,
 ) -> Generator[str, None, None]:
-    """Run `fla serve CHECKPOINT` on a free port and yield its URL; it is stopped at the end.
+    """Run `fla serve CHECKPOINT`, with further `arguments`, on a free port and yield its URL; stopped at the end.
 
     Raises `ConnectionLost` with what the server printed when it ends, or is not ready after `start_limit_s` seconds.
     """
-    command = [sys.executable, "-m", "fla_sdk.cli", "serve", str(checkpoint), "--port", "0"]
+    command = [sys.executable, "-m", "fla_sdk.cli", "serve", str(checkpoint), "--port", "0", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines: list[str] = []
     url: list[str] = []
