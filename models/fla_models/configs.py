@@ -93,6 +93,10 @@ class BackboneConfig:
     max_tokens: int = 200
     image_size: tuple[int, int] = (224, 224)
     image_slots: tuple[str, ...] = SLOTS
+    black_slots: tuple[str, ...] = ()
+    """Slots that show a black image where there is no camera, instead of nothing; some published weights of Pi0-FAST
+    have never seen otherwise."""
+
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of activations in the vision tower and the transformer. Parameters are created float32 whatever this says."""
 
@@ -118,6 +122,10 @@ class BackboneConfig:
     """Compile every layer by itself instead of one for all: slower to compile, faster to run where layers are small."""
 
     def __attrs_post_init__(self) -> None:
+        if unknown := set(self.black_slots) - set(self.image_slots):
+            raise ConfigError(
+                f"black_slots has {', '.join(sorted(unknown))}, image_slots only {', '.join(self.image_slots)}"
+            )
         if self.language.heads % self.language.kv_heads:
             raise ConfigError(
                 f"heads must be a multiple of kv_heads, not {self.language.heads} and {self.language.kv_heads}"
@@ -199,8 +207,9 @@ class Pi0Config(BackboneConfig):
         return (self.language, self.expert)
 
 
-FAST_SLOTS = ("base_0_rgb", "base_1_rgb", "wrist_0_rgb")
-"""Camera slots of the published Pi0-FAST weights, in the order of their sequence."""
+FAST_SLOTS = ("base_0_rgb", "base_1_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+"""Camera slots of Pi0-FAST, in the order of their sequence, which is that of openpi's names: there, the only wrist camera
+of a robot is `wrist_0_rgb`."""
 
 
 @attrs.frozen(kw_only=True)

@@ -49,7 +49,8 @@ class PaliGemma(nnx.Module):
             wide_queries=wide_queries,
             rngs=rngs,
         )
-        self.slots, self.image_size, self.causal_prompt = config.image_slots, config.image_size, config.causal_prompt
+        self.slots, self.black_slots, self.image_size = config.image_slots, config.black_slots, config.image_size
+        self.causal_prompt = config.causal_prompt
 
     def prefill(self, inputs: ModelInput, *, outputs: bool = False) -> tuple[jax.Array | None, Seen]:
         """Run images and prompt through the language model.
@@ -75,6 +76,7 @@ class PaliGemma(nnx.Module):
         if self.causal_prompt:
             starts = jnp.ones_like(starts)
         text = Segment(self.llm.embed(inputs.tokens), jnp.asarray(inputs.token_mask), starts)
+        inputs = self._with_black_images(inputs)
         slots = self._present_slots(inputs)
         if not slots:
             return text
@@ -102,6 +104,17 @@ class PaliGemma(nnx.Module):
         if image.dtype == jnp.uint8:
             return image.astype(jnp.float32) / 255.0 * 2.0 - 1.0
         return image.astype(jnp.float32)
+
+    def _with_black_images(self, inputs: ModelInput) -> ModelInput:
+        batch = inputs.tokens.shape[0]
+        images, masks = dict(inputs.images), dict(inputs.image_masks)
+        for slot in self.black_slots:
+            black = jnp.zeros((batch, *self.image_size, 3), jnp.uint8)
+            if slot in images:  # some rows have a camera there
+                there = jnp.asarray(masks.get(slot, jnp.ones(batch, bool)))[:, None, None, None]
+                black = jnp.where(there, images[slot], black if images[slot].dtype == jnp.uint8 else -1.0)
+            images[slot], masks[slot] = black, jnp.ones(batch, bool)
+        return inputs._replace(images=images, image_masks=masks)
 
     def _present_slots(self, inputs: ModelInput) -> list[str]:
         for name in inputs.images:

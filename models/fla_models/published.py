@@ -32,6 +32,10 @@ _ABSOLUTE_AND_FLIPPED = (
     "relative to the state, aloha_sim in ALOHA's own convention"
 )
 
+# openpi shows Pi0-FAST a black image for the camera that the robot has not, unmasked.
+_DROID: Mapping[str, Any] = {"black_slots": ("base_1_rgb",)}
+_LIBERO: Mapping[str, Any] = {"black_slots": ("right_wrist_0_rgb",)}
+
 
 @attrs.frozen
 class Named:
@@ -65,14 +69,14 @@ NAMES: Mapping[str, Named] = {
     "pi05_droid_jointpos_polaris": Named("pi05", {"horizon": 15}),
     "pi05_libero": Named("pi05", {"horizon": 10, "state_in_prompt": False}, public=True),
     "pi0_fast_base": Named("pi0_fast", public=True),
-    "pi0_fast_droid": Named("pi0_fast", {"action_dim": 8, "horizon": 10}, public=True),
-    "pi0_fast_droid_jointpos_polaris": Named("pi0_fast", {"action_dim": 8, "horizon": 10, "max_tokens": 180}),
-    "pi0_fast_full_droid_finetune": Named("pi0_fast", {"action_dim": 8, "horizon": 16, "max_tokens": 180}),
+    "pi0_fast_droid": Named("pi0_fast", {"action_dim": 8, "horizon": 10, **_DROID}, public=True),
+    "pi0_fast_droid_jointpos_polaris": Named("pi0_fast", {"action_dim": 8, "horizon": 10, "max_tokens": 180, **_DROID}),
+    "pi0_fast_full_droid_finetune": Named("pi0_fast", {"action_dim": 8, "horizon": 16, "max_tokens": 180, **_DROID}),
     "pi0_fast_libero": Named(
-        "pi0_fast", {"action_dim": 7, "horizon": 10, "max_tokens": 180}, unfit=_STEPS_LESS_STATE, public=True
+        "pi0_fast", {"action_dim": 7, "horizon": 10, "max_tokens": 180, **_LIBERO}, unfit=_STEPS_LESS_STATE, public=True
     ),
     "pi0_fast_libero_low_mem_finetune": Named(
-        "pi0_fast", {"action_dim": 7, "horizon": 10, "max_tokens": 180}, unfit=_STEPS_LESS_STATE
+        "pi0_fast", {"action_dim": 7, "horizon": 10, "max_tokens": 180, **_LIBERO}, unfit=_STEPS_LESS_STATE
     ),
 }
 """Name -> family, and what differs from its variant `base`."""

@@ -209,3 +209,26 @@ def test_tiny_learns_from_scratch(pi05: bool, small: Any) -> None:
     idle = {path for path, norm in norms.items() if norm == 0}
     # What the language model puts out after its last attention reaches no action.
     assert idle == {"PaliGemma/llm/final_norm/scale"}
+
+
+def test_a_black_slot_is_never_empty(small: Any) -> None:
+    first, second = small.slots
+    config = small.config(pi05=True)
+    model, black = small.model(config), small.model(attrs.evolve(config, black_slots=(second,)))
+    full = small.batch()
+    alone = full._replace(inputs=full.inputs._replace(images={first: full.inputs.images[first]}))
+    shown = {first: full.inputs.images[first], second: np.zeros_like(full.inputs.images[second])}
+    _assert_same(
+        _both_verbs(black, alone), _both_verbs(model, full._replace(inputs=full.inputs._replace(images=shown)))
+    )
+    # A camera of one row leaves the other rows black.
+    half = {first: np.ones(2, bool), second: np.array([True, False])}
+    mixed = np.array(full.inputs.images[second])
+    mixed[1] = 0
+    shown[second] = mixed
+    _assert_same(
+        _both_verbs(black, full._replace(inputs=full.inputs._replace(image_masks=half))),
+        _both_verbs(model, full._replace(inputs=full.inputs._replace(images=shown))),
+    )
+    with pytest.raises(ConfigError, match="black_slots has front"):
+        attrs.evolve(config, black_slots=("front",))
