@@ -208,8 +208,8 @@ class Pi0Config(BackboneConfig):
 
 
 FAST_SLOTS = ("base_0_rgb", "base_1_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
-"""Camera slots of Pi0-FAST, in the order of their sequence, which is that of openpi's names: there, the only wrist camera
-of a robot is `wrist_0_rgb`."""
+"""Camera slots of Pi0-FAST, in the order of their sequence, which is that of openpi's names. There, the only wrist
+camera of a robot is `wrist_0_rgb`."""
 
 
 @attrs.frozen(kw_only=True)
