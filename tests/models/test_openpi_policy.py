@@ -22,6 +22,8 @@ from fla_sdk.policy import checkpoint, parameters
 from fla_sdk.policy.opening import open_policy
 from fla_sdk.policy.policy import Policy
 
+from ..sdk.policy.storage_server import serve
+
 FAMILIES = {family.name: family for family in fla_models()}
 EXPERT = GemmaConfig(width=16, depth=1, heads=2, kv_heads=1, head_dim=8, mlp_dim=32)
 CONFIG = Pi0Config(
@@ -90,12 +92,24 @@ def test_an_unknown_name_has_to_be_explained(droid: Path, registry: Registry, tm
     assert (policy.spec.horizon, policy.spec.prompt_style) == (4, "pi0")
 
 
-def test_served_to_a_client(droid: Path, registry: Registry) -> None:
+def test_served_from_a_bucket_to_a_client(
+    droid: Path, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["--embodiment", "droid", *(f"--model-option={name}={value}" for name, value in WORDS.items())]
-    with server_process(droid, arguments=arguments) as url, PolicyClient(url) as client:
-        assert client.metadata["default_embodiment"] == "droid"
-        actions = client.infer(registry.embodiment("droid").example_observation())["actions"]
+    with serve() as storage:
+        storage.objects = {
+            f"checkpoints/pi05_droid/{file.relative_to(droid)}": file.read_bytes()
+            for file in droid.rglob("*")
+            if file.is_file()
+        }
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url)
+        monkeypatch.setenv("FLA_DATA_HOME", str(tmp_path))
+        uri = "gs://models/checkpoints/pi05_droid"
+        with server_process(uri, arguments=arguments) as url, PolicyClient(url) as client:
+            assert client.metadata["default_embodiment"] == "droid"
+            actions = client.infer(registry.embodiment("droid").example_observation())["actions"]
     assert actions.shape == (15, 8)
+    assert (tmp_path / "models" / "checkpoints" / "pi05_droid" / "params").is_dir()
 
 
 def test_adapters_are_kept_apart_as_openpi_does_and_merged_when_exact(registry: Registry, tmp_path: Path) -> None:

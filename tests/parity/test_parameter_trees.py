@@ -18,6 +18,8 @@ from fla_models.configs import (
 )
 from fla_models.pi0 import Pi0
 from fla_models.pi0_fast import Pi0Fast
+from fla_models.plugin import fla_models
+from fla_sdk.cli.models import parameter_counts
 
 Tree = dict[str, tuple[list[int], str]]
 PUBLISHED = {
@@ -94,6 +96,14 @@ def test_full_size_trees_and_frozen_paths(golden: Any, trees: dict[str, Tree]) -
         assert sum(leaf.size for leaf in leaves.values()) == counts[name], name
         frozen = [path for path in leaves if parameters.group(path) in parameters.frozen_by_lora(config)]
         assert sorted(frozen) == sorted(frozen_paths[name]), name
+
+
+def test_fla_models_counts_what_the_reference_has(golden: Any) -> None:
+    counts = golden.json("param_trees")["num_params"]
+    families = {family.name: family for family in fla_models()}
+    for name in PUBLISHED.keys() & counts.keys():
+        variant = "base_lora" if name.endswith("_lora") else "base"
+        assert sum(parameter_counts(families[name.removesuffix("_lora")], variant).values()) == counts[name], name
 
 
 def test_configs_follow_from_trees(trees: dict[str, Tree]) -> None:

@@ -134,8 +134,8 @@ def test_a_checkpoint_made_for_another_model(
         "--out",
         tmp_path / "run",
     )
-    assert "was made for another model" in said
-    assert " in the checkpoint, " in said
+    assert "(pi05/tiny) does not fit pi05/tiny:" in said
+    assert ", pi05/tiny has " in said
 
 
 def test_a_missing_checkpoint(fails: Fails, tmp_path: Path) -> None:

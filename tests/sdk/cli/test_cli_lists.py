@@ -53,6 +53,18 @@ def test_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert "pi0/base: 3,238,048,528 parameters" in _printed(capsys, "models", "pi0")
 
 
+def test_one_model(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _printed(capsys, "models", "pi05/base_lora").splitlines()
+    (row,) = (line.split() for line in lines if line.startswith("  all "))
+    assert row == ["all", "3,403,421,456", "6.807", "GB", "13.614", "GB"]
+    assert "    gs://openpi-assets/checkpoints/pi05_base  (--init-fresh lora)" in lines
+    assert any("pi05_droid  (--init-fresh lora; horizon=15)" in line for line in lines)
+    assert any("pt_224.npz  (--init-fresh action_expert --init-fresh lora --init-fresh proj" in line for line in lines)
+    assert "  no published weights are known to fit" in _printed(capsys, "models", "pi05/tiny").splitlines()
+    assert main(["models", "pi05/bass"]) == 1
+    assert "unknown variant of model 'pi05' 'bass'; did you mean 'base" in capsys.readouterr().err
+
+
 def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     text = _printed(capsys)
     assert all(command in text for command in ("train", "serve", "eval", "record", "plugins"))
