@@ -48,6 +48,19 @@ def of_expert(name: str, expert: int) -> str:
 class Block(nnx.Module):
     """One expert's part of one layer: attention, then a gated MLP, each after a norm."""
 
+    # Which of them there are, the config says.
+    qkv_einsum: Einsum
+    q_einsum: Einsum
+    kv_einsum: Einsum
+    attn_vec_einsum: Einsum
+    q_norm: RMSNorm
+    k_norm: RMSNorm
+    pre_attention_norm: RMSNorm
+    pre_ffw_norm: RMSNorm
+    post_attention_norm: RMSNorm
+    post_ffw_norm: RMSNorm
+    mlp: FeedForward
+
     def __init__(self, parts: Mapping[str, nnx.Module], *, wide_queries: bool) -> None:
         """`parts` as `expert_parts` makes them. `wide_queries` keeps rotated queries in float32."""
         for name, part in parts.items():
@@ -232,13 +245,33 @@ class Gemma(nnx.Module):
         mask: jax.Array,
         seen: Sequence[Seen] = (),
         modulation: Modulation | None = None,
-        outputs: bool = True,
-    ) -> tuple[jax.Array | None, tuple[jax.Array, jax.Array]]:
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """Run tokens `[B, T, D]` of one expert, which attend to each other by `mask` and to all that was seen.
 
         `positions` is int `[B, T]`, `mask` bool `[B, T, T]` with queries before keys. Returns the normed outputs
-        `[B, T, D]`, None without `outputs`, and this pass's own keys and values, `[L, B, T, K, H]` each.
+        `[B, T, D]`, and this pass's own keys and values, `[L, B, T, K, H]` each.
         """
+        out, own = self._run(
+            x, expert=expert, positions=positions, mask=mask, seen=seen, modulation=modulation, outputs=True
+        )
+        final = getattr(self, of_expert("final_norm", expert))
+        return final(out, None if modulation is None else modulation.final)[0], own
+
+    def keys_and_values(self, x: jax.Array, *, positions: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What `__call__` of the language model leaves to be seen, without its outputs."""
+        return self._run(x, expert=0, positions=positions, mask=mask, seen=(), modulation=None, outputs=False)[1]
+
+    def _run(
+        self,
+        x: jax.Array,
+        *,
+        expert: int,
+        positions: jax.Array,
+        mask: jax.Array,
+        seen: Sequence[Seen],
+        modulation: Modulation | None,
+        outputs: bool,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         reach = Reach(self.local, depth=self.depth, head_dim=self.head_dim, positions=positions)
 
         def step(block: Block, x: jax.Array, extra: _Extra) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -265,11 +298,7 @@ class Gemma(nnx.Module):
             seen=tuple((one.keys, one.values) for one in seen),
         )
         block = self.layers.block(expert, wide_queries=self.wide_queries)
-        x, own = scan(block, x.astype(self.dtype), step=step, extras=extras, schedule=self.schedule)
-        if not outputs:
-            return None, own
-        final = getattr(self, of_expert("final_norm", expert))
-        return final(x, None if modulation is None else modulation.final)[0], own
+        return scan(block, x.astype(self.dtype), step=step, extras=extras, schedule=self.schedule)
 
 
 class _Extra(NamedTuple):

@@ -52,21 +52,21 @@ class PaliGemma(nnx.Module):
         self.slots, self.black_slots, self.image_size = config.image_slots, config.black_slots, config.image_size
         self.causal_prompt = config.causal_prompt
 
-    def prefill(self, inputs: ModelInput, *, outputs: bool = False) -> tuple[jax.Array | None, Seen]:
-        """Run images and prompt through the language model.
-
-        Returns its outputs `[B, P, D]` (None without `outputs`) and what is left for experts to look at: all real
-        tokens but those that spell actions, which no expert may see.
+    def prefill(self, inputs: ModelInput) -> Seen:
+        """Run images and prompt through the language model, for experts to look at: all real tokens but those that
+        spell actions, which no expert may see.
         """
         prefix = self.embed(inputs)
         where = positions(prefix.valid)
-        mask = block_mask(prefix.valid, prefix.starts)
-        out, (keys, values) = self.llm(prefix.tokens, positions=where, mask=mask, outputs=outputs)
-        visible = prefix.valid
-        if inputs.token_ar is not None:
-            images = prefix.valid.shape[1] - inputs.tokens.shape[1]
-            visible = visible & ~jnp.pad(jnp.asarray(inputs.token_ar), ((0, 0), (images, 0)))
-        return out, Seen(keys, values, visible, where)
+        own = self.llm.keys_and_values(prefix.tokens, positions=where, mask=block_mask(prefix.valid, prefix.starts))
+        return Seen(*own, _visible(inputs, prefix), where)
+
+    def read(self, inputs: ModelInput) -> tuple[jax.Array, Seen]:
+        """`prefill`, and the language model's outputs `[B, P, D]`."""
+        prefix = self.embed(inputs)
+        where = positions(prefix.valid)
+        out, own = self.llm(prefix.tokens, positions=where, mask=block_mask(prefix.valid, prefix.starts))
+        return out, Seen(*own, _visible(inputs, prefix), where)
 
     def embed(self, inputs: ModelInput) -> Segment:
         """Images in the order of the slots, then the text: a block in which all attend to all, and behind it the tokens
@@ -122,3 +122,10 @@ class PaliGemma(nnx.Module):
                 hint = f"; did you mean {close!r}?" if (close := nearest(name, self.slots)) else ""
                 raise ObservationError(f"image slot {name!r} is none of this model's: {', '.join(self.slots)}{hint}")
         return [slot for slot in self.slots if slot in inputs.images]
+
+
+def _visible(inputs: ModelInput, prefix: Segment) -> jax.Array:
+    if inputs.token_ar is None:
+        return prefix.valid
+    images = prefix.valid.shape[1] - inputs.tokens.shape[1]
+    return prefix.valid & ~jnp.pad(jnp.asarray(inputs.token_ar), ((0, 0), (images, 0)))

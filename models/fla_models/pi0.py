@@ -102,7 +102,7 @@ class Pi0(nnx.Module):
             # Row by row: the prompt as it is, then the same without its indicator.
             both = [inputs, without_indicator(inputs)]
             inputs = jax.tree.map(lambda *pair: jnp.stack(pair, axis=1).reshape(-1, *pair[0].shape[1:]), *both)
-        _, seen = self.PaliGemma.prefill(inputs)
+        seen = self.PaliGemma.prefill(inputs)
         state = jnp.asarray(inputs.state)
         moments = self.moment(jnp.asarray(flow.times(steps))[:, None, None])
         if moments.modulation is not None:  # steps first, then layers
@@ -127,10 +127,10 @@ class Pi0(nnx.Module):
         def step(noisy: jax.Array, time: jax.Array, moment: Moment) -> jax.Array:
             if prefix is None:
                 return velocity(noisy, moment)
-            if given is None:
+            if (fixed := given) is None:
                 return flow.pull_towards(prefix, lambda x: velocity(x, moment), noisy, time=time)
-            moment = jax.tree.map(lambda a, b: jnp.where(given, a, b), clean, moment)
-            return jnp.where(given, 0, velocity(noisy, moment))
+            moment = jax.tree.map(lambda a, b: jnp.where(fixed, a, b), clean, moment)
+            return jnp.where(fixed, 0, velocity(noisy, moment))
 
         if prefix is not None and given is not None:
             noise = jnp.where(given, prefix.actions, noise)
@@ -153,20 +153,22 @@ class Pi0(nnx.Module):
             time = jnp.where(free, time, 0)
             counts = (free * (horizon / jnp.sum(free, axis=1, keepdims=True))).reshape(counts.shape)
         noisy, target = flow.interpolate(actions, noise=noise, time=time)
-        out, seen = self.PaliGemma.prefill(batch.inputs, outputs=self.config.insulate)
+        out = None
         if self.config.insulate:
+            out, seen = self.PaliGemma.read(batch.inputs)
             seen = seen._replace(keys=jax.lax.stop_gradient(seen.keys), values=jax.lax.stop_gradient(seen.values))
+        else:
+            seen = self.PaliGemma.prefill(batch.inputs)
         state = jnp.repeat(jnp.asarray(batch.inputs.state), draws, axis=0)
         error = jnp.square(self.velocity(state, seen, noisy=noisy, moment=self.moment(time)) - target)
         own = jnp.asarray(batch.action_dims)[:, None, None, :]
         error = jnp.where(own, error.reshape(size, draws, horizon, -1), 0)
         losses = jnp.sum(error, axis=-1) / jnp.maximum(jnp.sum(own, axis=-1), 1)
         loss = jnp.mean(losses * counts, axis=1)
-        if not self.config.insulate:
+        if out is None:
             return loss
         if batch.token_loss is None:
             raise ConfigError("an insulated model learns to write actions as tokens, but the batch has no token_loss")
-        assert out is not None
         written = text.next_token_loss(
             self.PaliGemma.llm.embedder.logits, out, tokens=batch.inputs.tokens, counts=batch.token_loss
         )
@@ -190,7 +192,6 @@ class Pi0(nnx.Module):
             seen=(seen,),
             modulation=moment.modulation,
         )
-        assert out is not None
         return out
 
     def decode_velocity(self, out: jax.Array) -> jax.Array:

@@ -117,7 +117,6 @@ class Pi0Fast(nnx.Module):
             where = jnp.broadcast_to(jnp.arange(where.shape[1]), where.shape)
         mask = block_mask(prefix.valid, prefix.starts)
         out, _ = self.PaliGemma.llm(prefix.tokens, positions=where, mask=mask)
-        assert out is not None
         return out
 
     def read(self, inputs: ModelInput) -> tuple[jax.Array, Seen]:
@@ -136,7 +135,6 @@ class Pi0Fast(nnx.Module):
             room = (Seen(jnp.zeros(layers, llm.dtype), jnp.zeros(layers, llm.dtype), empty, empty.astype(jnp.int32)),)
         mask = block_mask(prefix.valid, prefix.starts)
         out, (keys, values) = llm(prefix.tokens, positions=where, mask=mask, seen=room)
-        assert out is not None
         last = size[1] - 1 - jnp.argmax(prefix.valid[:, ::-1], axis=1)
         scores = llm.embedder.logits(jnp.take_along_axis(out, last[:, None, None], axis=1)[:, 0])
         visible = prefix.valid
@@ -163,7 +161,6 @@ class Pi0Fast(nnx.Module):
             mask=jnp.ones((batch, 1, 1), bool),
             seen=(seen, answer),
         )
-        assert out is not None
         return llm.embedder.logits(out[:, 0]), own
 
     def _choose(self, scores: jax.Array, rng: jax.Array) -> jax.Array:

@@ -37,9 +37,7 @@ def _frozen_backbone(family: str) -> TrainConfig:
 def _lora(family: str) -> TrainConfig:
     """openpi's: the adapters, the vision tower and the projections are trained, without a moving average."""
     frozen = ("language",) if family == "pi0_fast" else ("language", "action_expert")
-    return attrs.evolve(
-        _full(family), model=f"{family}/base_lora", freeze=frozen, init_fresh=("lora",), ema_decay=None
-    )
+    return attrs.evolve(_full(family), model=f"{family}/base_lora", freeze=frozen, init_fresh=("lora",), ema_decay=None)
 
 
 @fla.hookimpl

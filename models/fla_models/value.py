@@ -58,8 +58,7 @@ class Value(nnx.Module):
 
     def logits(self, inputs: ModelInput) -> jax.Array:
         """`[B, bins]`."""
-        out, seen = self.PaliGemma.prefill(inputs, outputs=True)
-        assert out is not None
+        out, seen = self.PaliGemma.read(inputs)
         last = seen.mask.shape[1] - 1 - jnp.argmax(seen.mask[:, ::-1], axis=1)
         return self.value_head(jnp.take_along_axis(out, last[:, None, None], axis=1)[:, 0])
 

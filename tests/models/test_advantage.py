@@ -46,12 +46,12 @@ def test_guidance_and_a_prefix_together(small: Any) -> None:
     inputs = indicated(batch.inputs)
     prefix = ActionPrefix(jax.numpy.asarray(batch.actions), jax.numpy.array([1, 2]), jax.numpy.array([3, 3]))
     trained = small.model(small.config(pi05=True, max_delay=2))
-    for guidance in (None, 1.0):
-        out = np.asarray(trained.sample(jax.random.key(0), inputs, steps=2, prefix=prefix, guidance=guidance))
-        np.testing.assert_array_equal(out[1, :2], batch.actions[1, :2])
-        if guidance is None:
-            plain = out
-    np.testing.assert_allclose(out, plain, rtol=1e-4, atol=1e-5)
+    plain, guided = (
+        np.asarray(trained.sample(jax.random.key(0), inputs, steps=2, prefix=prefix, guidance=guidance))
+        for guidance in (None, 1.0)
+    )
+    np.testing.assert_array_equal(guided[1, :2], batch.actions[1, :2])
+    np.testing.assert_allclose(guided, plain, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])

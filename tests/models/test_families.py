@@ -62,7 +62,12 @@ def test_tiny_is_small_and_learns_and_answers(name: str) -> None:
         kind: Stats(mean=np.zeros(n), std=np.ones(n), q01=-np.ones(n), q99=np.ones(n))
         for kind, n in (("state", robot.state.width), ("actions", robot.action.width))
     }
-    codec = Codec(embodiment=robot, spec=model_spec, stats=NormStats(**plain), tokenizer=family.tokenizer(config))
+    codec = Codec(
+        embodiment=robot,
+        spec=model_spec,
+        stats=NormStats(state=plain["state"], actions=plain["actions"]),
+        tokenizer=family.tokenizer(config),
+    )
     steps, width = model_spec.horizon, robot.action.width
     sample = attrs.evolve(
         robot.observe(robot.example_observation()), actions=np.full((steps, width), 0.3), advantage=True, returns=-0.5
@@ -85,7 +90,7 @@ def test_tiny_is_small_and_learns_and_answers(name: str) -> None:
     if model_spec.action_tokens == "sampled":
         codes = codec.encode_example(sample).inputs
         written = np.asarray(codes.tokens)[np.asarray(codes.token_ar)]
-        np.testing.assert_allclose(codec.decode(written, sample.state), sample.actions, atol=0.01)
+        np.testing.assert_allclose(codec.decode(written, sample.state), np.full((steps, width), 0.3), atol=0.01)
         with pytest.raises(ActionTokenError):
             codec.decode(np.asarray(answer)[0], sample.state)
     else:

@@ -66,6 +66,7 @@ VISION: dict[str, Any] = {
     "patch_size": 4,
     "image_size": 16,
     "vision_use_head": False,
+    "attn_implementation": "eager",
 }
 
 
@@ -121,11 +122,12 @@ def test_language_model_layer_by_layer(text_model: tuple[Any, dict[str, Any]]) -
     assert len(hidden) == LANGUAGE.depth
     where = jnp.broadcast_to(jnp.arange(LENGTH), tokens.shape)
     mask = jnp.broadcast_to(jnp.tril(jnp.ones((LENGTH, LENGTH), bool)), (2, LENGTH, LENGTH))
+    outs: list[jax.Array] = []
     for depth, want in enumerate(hidden, start=1):
         model = _gemma(depth, found)
-        out, _ = model(model.embed(jnp.asarray(tokens)), positions=where, mask=mask)
-        np.testing.assert_allclose(out, want.numpy(), rtol=1e-4, atol=1e-4, err_msg=f"layer {depth}")
-    logits = model.embedder.logits(out)
+        outs.append(model(model.embed(jnp.asarray(tokens)), positions=where, mask=mask)[0])
+        np.testing.assert_allclose(outs[-1], want.numpy(), rtol=1e-4, atol=1e-4, err_msg=f"layer {depth}")
+    logits = _gemma(LANGUAGE.depth, found).embedder.logits(outs[-1])
     np.testing.assert_allclose(logits, said.logits.numpy(), rtol=1e-4, atol=1e-4)
 
 
@@ -157,8 +159,8 @@ def test_a_cache_continues_the_sequence(text_model: tuple[Any, dict[str, Any]]) 
     mask = jnp.broadcast_to(jnp.tril(jnp.ones((LENGTH, LENGTH), bool)), (2, LENGTH, LENGTH))
     whole, _ = model(model.embed(tokens), positions=where, mask=mask)
     cut = 12
-    _, (keys, values) = model(
-        model.embed(tokens[:, :cut]), positions=where[:, :cut], mask=mask[:, :cut, :cut], outputs=False
+    keys, values = model.keys_and_values(
+        model.embed(tokens[:, :cut]), positions=where[:, :cut], mask=mask[:, :cut, :cut]
     )
     seen = Seen(keys, values, jnp.ones((2, cut), bool), where[:, :cut])
     rest, _ = model(model.embed(tokens[:, cut:]), positions=where[:, cut:], mask=mask[:, cut:, cut:], seen=(seen,))
@@ -170,13 +172,14 @@ def test_vision_and_language_together(tmp_path: Path) -> None:
     from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
     per_image = 4
-    config = Gemma3Config(
-        text_config=TEXT,
-        vision_config=VISION,
-        mm_tokens_per_image=per_image,
-        image_token_id=VOCAB - 1,
-        attn_implementation="eager",
-    )
+    settings: dict[str, Any] = {
+        "text_config": TEXT,
+        "vision_config": VISION,
+        "mm_tokens_per_image": per_image,
+        "image_token_id": VOCAB - 1,
+        "attn_implementation": "eager",
+    }
+    config = Gemma3Config(**settings)
     oracle = shaken(Gemma3ForConditionalGeneration(config))
     oracle.save_pretrained(tmp_path)
     model = nnx.eval_shape(lambda: _Holder(CONFIG))
@@ -200,7 +203,7 @@ def test_vision_and_language_together(tmp_path: Path) -> None:
         tokens=words,
         token_mask=np.ones(words.shape, bool),
     )
-    out, _ = model.PaliGemma.prefill(inputs, outputs=True)
+    out, _ = model.PaliGemma.read(inputs)
     np.testing.assert_allclose(model.PaliGemma.llm.embedder.logits(out), want, rtol=1e-4, atol=1e-4)
 
 
@@ -212,7 +215,7 @@ class _Holder(nnx.Module):
 def test_vision_tower(tmp_path: Path) -> None:
     from transformers import SiglipVisionConfig, SiglipVisionModel
 
-    oracle = shaken(SiglipVisionModel(SiglipVisionConfig(**VISION, attn_implementation="eager")))
+    oracle = shaken(SiglipVisionModel(SiglipVisionConfig(**VISION)))
     oracle.save_pretrained(tmp_path)
     config = attrs.evolve(CONFIG, vision=attrs.evolve(CONFIG.vision, pool=None))
     found = weights(tmp_path, config)

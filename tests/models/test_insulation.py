@@ -76,7 +76,7 @@ def test_the_expert_is_blind_to_action_tokens_and_so_is_the_prompt(model: Pi0, b
     state = jnp.asarray(batch.inputs.state)
 
     def velocity(inputs: Any) -> jax.Array:
-        _, seen = model.PaliGemma.prefill(inputs)
+        seen = model.PaliGemma.prefill(inputs)
         return model.velocity(state, seen, noisy=noise, moment=model.moment(time[:, None]))
 
     trained = velocity(batch.inputs)
@@ -87,8 +87,8 @@ def test_the_expert_is_blind_to_action_tokens_and_so_is_the_prompt(model: Pi0, b
         tokens=batch.inputs.tokens[:, :-2], token_mask=batch.inputs.token_mask[:, :-2], token_ar=None
     )
     np.testing.assert_allclose(trained, velocity(cut), rtol=1e-5, atol=1e-6)
-    _, seen = model.PaliGemma.prefill(batch.inputs)
-    _, acting = model.PaliGemma.prefill(cut)
+    seen = model.PaliGemma.prefill(batch.inputs)
+    acting = model.PaliGemma.prefill(cut)
     np.testing.assert_allclose(seen.keys[:, :, :-2], acting.keys, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(seen.values[:, :, :-2], acting.values, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(seen.mask[:, -2:], np.zeros((2, 2), bool))
@@ -99,7 +99,7 @@ def test_text_loss_is_the_cross_entropy_of_the_answer(model: Pi0, batch: Batch) 
     only_text = nnx.merge(graph, state)
     only_text.config = attrs.evolve(model.config, flow_weight=0.0)
     loss = only_text.loss(jax.random.key(0), batch)
-    out, _ = model.PaliGemma.prefill(batch.inputs, outputs=True)
+    out, _ = model.PaliGemma.read(batch.inputs)
     logits = np.asarray(model.PaliGemma.llm.embedder.logits(out), np.float64)
     scores = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     tokens = batch.inputs.tokens
@@ -122,10 +122,12 @@ def test_draws_that_share_a_prefix_are_the_mean_of_single_ones(small: Any, pi05:
     time = numbers.uniform(0.1, 1, (2, draws)).astype(np.float32)
 
     def shared(m: Pi0) -> jax.Array:
-        return m.loss_at(batch, noise=noise.reshape(-1, *noise.shape[2:]), time=jnp.asarray(time.reshape(-1)))
+        return m.loss_at(
+            batch, noise=jnp.asarray(noise.reshape(-1, *noise.shape[2:])), time=jnp.asarray(time.reshape(-1))
+        )
 
     def singly(m: Pi0) -> jax.Array:
-        losses = [m.loss_at(batch, noise=noise[:, k], time=jnp.asarray(time[:, k])) for k in range(draws)]
+        losses = [m.loss_at(batch, noise=jnp.asarray(noise[:, k]), time=jnp.asarray(time[:, k])) for k in range(draws)]
         return jnp.mean(jnp.stack(losses), axis=0)
 
     np.testing.assert_allclose(shared(model), singly(model), rtol=1e-5, atol=1e-6)

@@ -121,7 +121,7 @@ def test_training_counts_only_what_comes_after_the_prefix(small: Any, pi05: bool
     # The mean over steps is the mean over those that count: here a single one.
     times = jnp.where(jnp.arange(small.horizon) >= delay[:, None], time[:, None], 0)
     noisy, target = flow.interpolate(batch.actions, noise=noise, time=times)
-    _, seen = model.PaliGemma.prefill(batch.inputs)
+    seen = model.PaliGemma.prefill(batch.inputs)
     velocity = model.velocity(jnp.asarray(batch.inputs.state), seen, noisy=noisy, moment=model.moment(times))
     np.testing.assert_allclose(losses[1].mean(), np.square(velocity - target)[1, 2].mean(), rtol=1e-5)
     assert np.isfinite(np.asarray(model.loss(jax.random.key(1), batch))).all()

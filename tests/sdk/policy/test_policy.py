@@ -1,5 +1,6 @@
 """`Policy`: what it answers, and what is wrong with a checkpoint that it cannot load."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -68,12 +69,11 @@ def test_given_noise_replaces_the_random_start(policy: Policy) -> None:
 
 
 def test_a_chunk_continues_what_is_left_of_the_last_one(policy: Policy) -> None:
-    observation = _observation(policy)
-    last = policy.infer(observation)["actions"]
-    rest = last[3:]
-    free = policy.infer(observation)["actions"]
-    bound = policy.infer(observation, rest=rest, delay=2)["actions"]
-    assert np.abs(bound[:2] - rest[:2]).max() < 0.3 * np.abs(free[:2] - rest[:2]).max()
+    observation, noise = _observation(policy), np.random.default_rng(0).standard_normal((2, 8, 8)).astype(np.float32)
+    rest = policy.infer(observation, noise=noise[0])["actions"][3:]
+    free = policy.infer(observation, noise=noise[1])["actions"]
+    bound = policy.infer(observation, noise=noise[1], rest=rest, delay=2)["actions"]
+    assert np.abs(bound[:2] - rest[:2]).mean() < 0.5 * np.abs(free[:2] - rest[:2]).mean()
     with pytest.raises(ObservationError, match="a delay of 4 steps does not fit a chunk of 8 of which 5 are left"):
         policy.infer(observation, rest=rest, delay=4)
 
@@ -84,7 +84,7 @@ def test_guidance_asks_for_a_good_advantage(trained: Path, registry: Any, policy
     for guidance in (1.0, 2.0):
         guided = Policy.load(trained, plugins=registry, guidance=guidance)
         answers.append(guided.infer(observation, noise=noise)["actions"])
-    assert all(np.abs(a - b).max() > 1e-6 for a, b in zip(answers, answers[1:], strict=False))
+    assert all(np.abs(a - b).max() > 1e-6 for a, b in itertools.pairwise(answers))
 
 
 def test_a_wrong_observation_is_refused_and_the_policy_goes_on(policy: Policy) -> None:
