@@ -34,6 +34,15 @@ def _frozen_backbone(family: str) -> TrainConfig:
     return attrs.evolve(_full(family), freeze=("vision", "language"))
 
 
+def _gemma3() -> TrainConfig:
+    return TrainConfig(
+        model="pi06/gemma3_4b",
+        init="hf://google/gemma-3-4b-pt",
+        init_also=("gs://vertex-model-garden-paligemma-us/paligemma/pt_224.npz",),
+        init_fresh=("action_expert", "projections", "PaliGemma/img/head/*"),
+    )
+
+
 def _lora(family: str) -> TrainConfig:
     """openpi's: the adapters, the vision tower and the projections are trained, without a moving average."""
     frozen = ("language",) if family == "pi0_fast" else ("language", "action_expert")
@@ -63,6 +72,11 @@ def fla_recipes() -> Iterator[fla.Recipe]:
             description=f"all parameters of {family}, from its published weights",
             config=lambda family=family: _full(family),
         )
+    yield fla.Recipe(
+        name="pi06_gemma3",
+        description="Gemma 3 4B with PaliGemma's vision tower and a new action expert, with knowledge insulation",
+        config=_gemma3,
+    )
     for family in ("pi0", "pi05"):
         yield fla.Recipe(
             name=f"{family}_frozen_backbone",

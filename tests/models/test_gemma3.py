@@ -247,3 +247,57 @@ def test_parameters_of_the_published_size() -> None:
     assert groups["language"] == 3_209_010_688
     assert groups["action_expert"] == 859_082_752
     assert jax.tree.all(jax.tree.map(lambda leaf: leaf.dtype == jnp.float32, shapes))
+
+
+def test_a_model_put_together(tmp_path: Path) -> None:
+    """Language from Gemma 3, vision from PaliGemma, a projection and an expert of its own: and a report of each."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    from fla_models.configs import Pi0Config
+    from fla_sdk.errors import CheckpointError
+    from fla_sdk.plugins import load_plugins
+    from fla_sdk.policy import weights as loaded
+
+    settings: dict[str, Any] = {"text_config": TEXT, "vision_config": VISION, "mm_tokens_per_image": 4}
+    shaken(Gemma3ForConditionalGeneration(Gemma3Config(**settings))).save_pretrained(tmp_path / "gemma3")
+    config = Pi0Config(
+        pi05=True,
+        vision=attrs.evolve(CONFIG.vision, pool=None),
+        language=LANGUAGE,
+        expert=attrs.evolve(LANGUAGE, width=16, mlp_dim=24),
+        vocab_size=VOCAB,
+        image_size=(16, 16),
+        image_slots=("base_0_rgb",),
+        action_dim=4,
+        horizon=3,
+        dtype="float32",
+        tokenizer="words",
+    )
+    # PaliGemma's own projection is as wide as its language model.
+    pali = attrs.evolve(
+        CONFIG,
+        vision=config.vision,
+        language=GemmaConfig(width=20, depth=1, mlp_dim=8, heads=1, kv_heads=1, head_dim=4),
+    )
+    shapes = parameters.flatten(nnx.eval_shape(lambda: _Holder(pali)))
+    numbers = np.random.default_rng(0)
+    tree = {path: numbers.standard_normal(leaf.shape).astype(np.float32) for path, leaf in shapes.items()}
+    file = tmp_path / "pt.npz"
+    np.savez(file, allow_pickle=False, **{f"params/{p.removeprefix('PaliGemma/')}": leaf for p, leaf in tree.items()})
+
+    registry = load_plugins()
+    options: dict[str, Any] = {"seed": 0, "model": "pi06/mine", "registry": registry}
+    fresh = ("action_expert", "projections", "PaliGemma/img/head/*")
+    _, flat, report = loaded.load([tmp_path / "gemma3", file], registry.model("pi06"), config, fresh=fresh, **options)
+    text = weights(tmp_path / "gemma3", CONFIG)
+    for path, leaf in flat.items():
+        if path.startswith("PaliGemma/img/"):
+            assert np.array_equal(leaf, tree[path]) != path.startswith("PaliGemma/img/head/"), path
+        elif parameters.group(path) == "language":
+            np.testing.assert_array_equal(leaf, text[path], err_msg=path)
+    assert {leaf.group for leaf in report.of("initialised")} == {"vision", "action_expert", "projections"}
+    assert not report.of("resized")
+    with pytest.raises(CheckpointError, match=r"(?s)head/kernel is \(24, 20\), pi06/mine has \(24, 32\)"):
+        loaded.load([tmp_path / "gemma3", file], registry.model("pi06"), config, fresh=fresh[:2], **options)
+    with pytest.raises(CheckpointError, match=r"vision: .* are missing .*--init-fresh vision"):
+        loaded.load([tmp_path / "gemma3"], registry.model("pi06"), config, fresh=fresh[:2], **options)

@@ -28,10 +28,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--init", metavar="WEIGHTS", help="to start from: a checkpoint or file, gs://..., hf://..., or 'scratch'"
     )
     parser.add_argument(
+        "--init-also", action="append", metavar="WEIGHTS", help="for parameters that --init lacks; may be repeated"
+    )
+    parser.add_argument(
         "--init-fresh",
         action="append",
         metavar="GROUP",
-        help="parameter group that starts anew where the weights lack it, such as lora; may be repeated",
+        help="parameter group that starts anew where the weights lack it, such as lora, or a pattern of paths",
     )
     parser.add_argument(
         "--init-resize", action="store_true", default=None, help="cut or pad the weights to the model's action width"
@@ -78,7 +81,7 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
     else:
         config = registry.recipe(arguments.recipe).config()
     changes: dict[str, Any] = dict(_assignment(text) for text in arguments.set)
-    for name in ("out", "steps", "batch_size", "seed", "init", "init_fresh", "init_resize"):
+    for name in ("out", "steps", "batch_size", "seed", "init", "init_also", "init_fresh", "init_resize"):
         if (value := getattr(arguments, name)) is not None:
             changes[name] = value
     if arguments.data:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import attrs
@@ -82,9 +83,13 @@ def plan(
 ) -> LoadReport:
     """What `fill` would do; only shapes are looked at. Raises `CheckpointError` when it would refuse."""
     groups = {group(path) for path in expected}
+    patterns = [name for name in fresh if "/" in name]
     for name in fresh:
-        if name not in groups:
+        if name in patterns and not any(fnmatchcase(path, name) for path in expected):
+            raise UnknownNameError("parameter to start anew", name, expected)
+        if name not in patterns and name not in groups:
             raise UnknownNameError("parameter group to start anew", name, groups)
+    anew = {path for path in expected if any(fnmatchcase(path, pattern) for pattern in patterns)}
     widths = _widths(expected, given, group=group) if resize else {}
     leaves: list[Leaf] = []
     misshapen: list[str] = []
@@ -94,7 +99,7 @@ def plan(
         fate: Fate = "loaded"
         if ours is None:
             fate = "ignored"
-        elif theirs is None:
+        elif theirs is None or path in anew:
             fate = "initialised"
         elif ours != theirs:
             fate = "resized"
@@ -104,7 +109,7 @@ def plan(
         assert shape is not None
         leaves.append(Leaf(path=path, group=group(path), fate=fate, shape=shape, given=theirs))
     report = LoadReport(where=where, model=model, leaves=tuple(leaves))
-    if problems := [*_unused(report), *_missing(report, fresh), *_misshapen(report, misshapen, resize=resize)]:
+    if problems := [*_unused(report), *_missing(report, fresh, anew), *_misshapen(report, misshapen, resize=resize)]:
         raise CheckpointError("\n  ".join([f"{where} does not fit {model}:", *problems]))
     return report
 
@@ -122,9 +127,10 @@ def fill(
     """The parameters of `given` in the places and types of `initial`, and what became of each.
 
     Parameters that `given` lacks keep their initial value in the groups of `fresh`, and are an error elsewhere: nobody
-    asked for a model that is random in parts. With `resize`, projections of another action width are cut or padded with
-    zeros. Parameters that `initial` lacks are ignored, unless they are all that `given` has of a group. `group` is that
-    of the `ModelFamily`; `where` and `model` name both sides in errors.
+    asked for a model that is random in parts. `fresh` may also have patterns of paths, such as `PaliGemma/img/head/*`:
+    what they match begins anew whatever `given` has. With `resize`, projections of another action width are cut or
+    padded with zeros. Parameters that `initial` lacks are ignored, unless they are all that `given` has of a group.
+    `group` is that of the `ModelFamily`; `where` and `model` name both sides in errors.
     """
     report = plan(initial, given, group=group, fresh=fresh, resize=resize, where=where, model=model)
     flat: Flat = {}
@@ -175,9 +181,9 @@ def _unused(report: LoadReport) -> Iterator[str]:
         yield f"{group}: {report.model} has no place for all {len(paths)} of the source ({_some(paths)}){hint}"
 
 
-def _missing(report: LoadReport, fresh: Collection[str]) -> Iterator[str]:
+def _missing(report: LoadReport, fresh: Collection[str], anew: Collection[str]) -> Iterator[str]:
     if used := {leaf.group for leaf in report.leaves if leaf.given is not None}:
-        missing = [leaf for leaf in report.of("initialised") if leaf.group not in fresh]
+        missing = [leaf for leaf in report.of("initialised") if leaf.group not in fresh and leaf.path not in anew]
         if used == {"lora"} and missing:
             yield "lora: adapters alone mean nothing; they need the base that they were trained with"
         for group in sorted({leaf.group for leaf in missing}):

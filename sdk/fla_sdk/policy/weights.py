@@ -1,6 +1,6 @@
 """Weights wherever they are: a checkpoint of ours or of openpi, or a file that the model's family can read."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def read(path: Path, family: ModelFamily, config: Any) -> Flat:
 
 
 def check(
-    path: Path,
+    paths: Sequence[Path],
     family: ModelFamily,
     config: Any,
     *,
@@ -34,21 +34,20 @@ def check(
     fresh: Collection[str] = (),
     resize: bool = False,
 ) -> None:
-    """Raise `CheckpointError` when the checkpoint at `path` does not fit.
+    """Raise `CheckpointError` when the checkpoints at `paths` do not fit, the first of them before all others.
 
     Shapes alone are read, and only where that is cheap: files in other layouts are checked when they are loaded.
     """
-    if not checkpoint.is_checkpoint(path):
+    if not all(map(checkpoint.is_checkpoint, paths)):
         return
-    folder = checkpoint.find(path)
-    given = checkpoint.read_shapes(folder)
+    folders = [checkpoint.find(path) for path in paths]
+    where, given = _together([(folder, checkpoint.read_shapes(folder)) for folder in folders], registry)
     _, expected = parameters.abstract(family, config)
-    where = f"{folder} ({name(folder, given, registry)})"
     loading.plan(expected, given, group=family.group, fresh=fresh, resize=resize, where=where, model=model)
 
 
 def load(
-    path: Path,
+    paths: Sequence[Path],
     family: ModelFamily,
     config: Any,
     *,
@@ -60,12 +59,11 @@ def load(
 ) -> tuple[Any, Flat, LoadReport]:
     """The model's static part, its parameters, and what became of each.
 
-    They are those at `path`, and new ones of `seed` where `loading.fill` allows it; no others are made. Raises
-    `CheckpointError`.
+    They are those at the first of `paths`, those at the next that it lacks and the model has, and so on; and new ones
+    of `seed` where `loading.fill` allows it. No others are made. Raises `CheckpointError`.
     """
     graph, expected = parameters.abstract(family, config)
-    given = read(path, family, config)
-    where = f"{path} ({name(path, given, registry)})"
+    where, given = _together([(path, read(path, family, config)) for path in paths], registry)
     report = loading.plan(expected, given, group=family.group, fresh=fresh, resize=resize, where=where, model=model)
     begun = [leaf.path for leaf in report.of("initialised")]
     if begun:
@@ -75,6 +73,12 @@ def load(
         expected, given, group=family.group, fresh=fresh, resize=resize, where=where, model=model
     )
     return graph, flat, report
+
+
+def _together(sources: Sequence[tuple[Path, Mapping[str, Any]]], registry: Registry) -> tuple[str, dict[str, Any]]:
+    """What to call them, and their parameters; the first that has one gives it."""
+    where = " and ".join(f"{path} ({name(path, given, registry)})" for path, given in sources)
+    return where, {path: leaf for _, given in reversed(sources) for path, leaf in given.items()}
 
 
 def name(path: Path, given: Mapping[str, Any], registry: Registry) -> str:

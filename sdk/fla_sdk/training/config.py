@@ -112,8 +112,12 @@ class TrainConfig:
     """`scratch`, or weights to start from: a checkpoint of ours or of openpi, a file in another layout that the model's
     family reads, or a `gs://` or `hf://` URI of either."""
 
+    init_also: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """Further weights, for parameters that those of `init` lack: a vision tower from elsewhere."""
+
     init_fresh: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    """Parameter groups that start anew where the weights lack them, such as `lora` in published ones."""
+    """Parameter groups that start anew where the weights lack them, such as `lora` in published ones; or patterns of
+    paths, such as `PaliGemma/img/head/*`, that start anew in any case."""
 
     init_resize: bool = False
     """Cut the weights' projections to the model's action width, or pad them with zeros."""
@@ -139,8 +143,10 @@ class TrainConfig:
             raise ConfigError(f"steps is {self.steps}, must be 0 or more")
         if self.loss_dims not in ("own", "all"):
             raise ConfigError(f"loss_dims is {self.loss_dims!r}, must be 'own' or 'all'")
-        if self.init == "scratch" and (self.init_fresh or self.init_resize):
-            raise ConfigError("init_fresh and init_resize are about weights to start from, but init is 'scratch'")
+        if self.init == "scratch" and (self.init_also or self.init_fresh or self.init_resize):
+            raise ConfigError(
+                "init_also, init_fresh and init_resize are about weights to start from, but init is 'scratch'"
+            )
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}, must be in [0, 1) or null")
         if self.model.count("/") != 1:

@@ -65,10 +65,11 @@ def _check_initial(config: TrainConfig, family: ModelFamily, model_config: Any, 
 
     What has to be fetched is checked when the run starts; a run that is there already starts from its own checkpoints.
     """
-    if config.init == "scratch" or is_remote(config.init) or checkpoint.steps(config.out / "checkpoints"):
+    places = (config.init, *config.init_also)
+    if config.init == "scratch" or any(map(is_remote, places)) or checkpoint.steps(config.out / "checkpoints"):
         return
     weights.check(
-        fetch(config.init),
+        [fetch(place) for place in places],
         family,
         model_config,
         model=config.model,

@@ -176,7 +176,7 @@ class _Run:
         return TrainResult(checkpoint=path, step=done, interrupted=reason == "interrupted")
 
     def _refuse_non_finite(self, report: Mapping[str, float], step: int) -> None:
-        if not all(abs(value) < float("inf") for value in report.values()):
+        if not all(abs(report[name]) < float("inf") for name in ("loss", "penalty", "grad_norm")):
             kept = checkpoint.steps(self.folder)
             raise NonFiniteLoss(
                 f"the loss is not finite at step {step} (loss {report['loss']}, gradient norm {report['grad_norm']}); "
@@ -195,7 +195,7 @@ class _Run:
 
         config = self.config
         graph, flat, report = weights.load(
-            fetch(config.init),
+            [fetch(place) for place in (config.init, *config.init_also)],
             self.prepared.family,
             self.prepared.model_config,
             seed=config.seed,

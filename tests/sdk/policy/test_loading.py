@@ -77,6 +77,17 @@ def test_what_is_missing_begins_anew_only_when_asked() -> None:
         _fill(base, fresh=["lore"])
 
 
+def test_a_pattern_of_paths_begins_anew_whatever_there_is() -> None:
+    given = _arrays({**MODEL, "projections/out": (9, 9)}, 1.5)
+    flat, report = _fill(given, fresh=["projections/o*"])
+    assert [leaf.path for leaf in report.of("initialised")] == ["projections/out"]
+    assert not flat["projections/out"].any() and flat["projections/in"].all()
+    del given["language/v"]
+    assert "language: 1 of 2 are missing" in _refusal(given, fresh=["projections/o*"])
+    with pytest.raises(UnknownNameError, match="parameter to start anew 'vision/kernal'; did you mean 'vision/kernel'"):
+        _fill(given, fresh=["vision/kernal"])
+
+
 def test_adapters_alone() -> None:
     said = _refusal(_arrays({"language/w/lora_a": (4, 2)}, 1.0))
     assert "adapters alone mean nothing; they need the base that they were trained with" in said
