@@ -24,8 +24,8 @@ BUILT_IN = (
 
 EXTRAS = {
     **dict.fromkeys(("av", "flax", "grain", "jax", "matplotlib", "optax", "orbax", "pyarrow", "yaml"), "train"),
-    **dict.fromkeys(("huggingface_hub", "rich", "safetensors", "scipy", "sentencepiece", "tokenizers"), "train"),
-    "filelock": "train",
+    **dict.fromkeys(("filelock", "google_crc32c", "huggingface_hub", "rich", "safetensors"), "train"),
+    **dict.fromkeys(("scipy", "sentencepiece", "tokenizers"), "train"),
     **dict.fromkeys(("gym_aloha", "gymnasium", "mujoco"), "sim"),
     "lerobot": "lerobot",
 }

@@ -22,7 +22,6 @@ import attrs
 
 from fla_sdk.errors import CheckpointError, nearest
 from fla_sdk.policy.bucket import Bucket, Object, Unreachable
-from fla_sdk.policy.crc32c import crc32c
 from fla_sdk.policy.fetch import refuse_without_space
 from fla_sdk.terminal import progress
 
@@ -215,7 +214,7 @@ def _verify(file: Path, found: Object, *, uri: str) -> None:
     elif found.md5 is not None:
         md5 = _md5(file)
         wrong = None if md5 == found.md5 else f"its MD5 is {md5}, the bucket says {found.md5}"
-    elif found.crc32c is not None and (crc := crc32c(file)) != found.crc32c:
+    elif found.crc32c is not None and (crc := _crc32c(file)) != found.crc32c:
         wrong = f"its CRC-32C is {crc:08x}, the bucket says {found.crc32c:08x}"
     if wrong:
         file.unlink(missing_ok=True)
@@ -228,3 +227,13 @@ def _md5(file: Path) -> str:
         while piece := content.read(_MIB):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _crc32c(file: Path) -> int:
+    import google_crc32c
+
+    crc = 0
+    with file.open("rb") as content:
+        while piece := content.read(_MIB):
+            crc = google_crc32c.extend(crc, piece)
+    return crc

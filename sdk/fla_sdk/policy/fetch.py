@@ -29,8 +29,8 @@ def fetch(uri: str | Path) -> Path:
     """The file or folder, complete; fetched at first use.
 
     From a bucket into `<data_home>/<bucket>/<path>`, where openpi looks too, and only when it is all there; from the
-    Hub into its own cache, with the user's own token. Raises `CheckpointError` with the nearest name when there is no
-    such thing, and when it cannot be fetched whole.
+    Hub into `$FLA_DATA_HOME/hub` or the Hub's own cache, with the user's own token. Raises `CheckpointError` with the
+    nearest name when there is no such thing, and when it cannot be fetched whole.
     """
     if (match := _URI.fullmatch(str(uri))) is None:
         return _local(Path(uri).expanduser())
@@ -58,7 +58,7 @@ def _local(path: Path) -> Path:
 
 
 def _from_hub(repository: str, path: str, *, uri: str) -> Path:
-    """A folder, or a file, of the snapshot in the Hub's own cache, which checks what it downloads."""
+    """A folder, or a file, of a snapshot of the Hub, whose own library resumes, locks and checks what it downloads."""
     import glob
 
     import httpx
@@ -66,10 +66,13 @@ def _from_hub(repository: str, path: str, *, uri: str) -> Path:
     from huggingface_hub import constants, errors
 
     repository, _, revision = repository.partition("@")
+    own = os.environ.get("FLA_DATA_HOME")
+    place = Path(own).expanduser() / "hub" if own else Path(constants.HF_HUB_CACHE)
     wanted: dict[str, Any] = {
         "repo_id": repository,
         "revision": revision or None,
         "allow_patterns": [glob.escape(path), f"{glob.escape(path)}/*"] if path else None,
+        "cache_dir": place,
         "endpoint": os.environ.get("HF_ENDPOINT") or None,
     }
     try:
@@ -78,8 +81,7 @@ def _from_hub(repository: str, path: str, *, uri: str) -> Path:
             missing = sum(file.file_size for file in planned if file.will_download)
         except errors.DryRunError:  # the Hub cannot be asked; its cache may be complete
             missing = 0
-        place = Path(constants.HF_HUB_CACHE)
-        refuse_without_space(missing, place, uri=uri, setting="HF_HOME")
+        refuse_without_space(missing, place, uri=uri, setting="FLA_DATA_HOME")
         found = Path(hub.snapshot_download(**wanted)) / path
         if found.exists() and (found.is_file() or any(found.iterdir())):
             return found
