@@ -258,30 +258,32 @@ class ValueConfig(BackboneConfig):
 
 def spec(config: Pi0Config) -> ModelSpec:
     """What the codec must know about `config`."""
-    return ModelSpec(
-        image_slots=config.image_slots,
-        image_size=config.image_size,
-        action_dim=config.action_dim,
-        horizon=config.horizon,
-        max_tokens=config.max_tokens,
-        prompt_style="pi05" if config.pi05 and config.state_in_prompt else "pi0",
-        normalization="quantile" if config.pi05 else "zscore",
-        action_tokens="taught" if config.insulate else "none",
-        serving_dtype=config.dtype,
-    )
+    style = "pi05" if config.pi05 and config.state_in_prompt else "pi0"
+    spec = _spec(config, prompt_style=style, normalization="quantile" if config.pi05 else "zscore")
+    return attrs.evolve(spec, action_tokens="taught" if config.insulate else "none")
 
 
 def fast_spec(config: Pi0FastConfig) -> ModelSpec:
     """What the codec must know about `config`."""
+    return attrs.evolve(_spec(config, prompt_style="fast"), action_tokens="sampled")
+
+
+def value_spec(config: ValueConfig) -> ModelSpec:
+    """What the codec must know about `config`."""
+    return _spec(config, prompt_style="value")
+
+
+def _spec(
+    config: Pi0Config | Pi0FastConfig | ValueConfig, *, prompt_style: str, normalization: str = "quantile"
+) -> ModelSpec:
     return ModelSpec(
         image_slots=config.image_slots,
         image_size=config.image_size,
         action_dim=config.action_dim,
         horizon=config.horizon,
         max_tokens=config.max_tokens,
-        prompt_style="fast",
-        normalization="quantile",
-        action_tokens="sampled",
+        prompt_style=prompt_style,
+        normalization=normalization,
         serving_dtype=config.dtype,
     )
 
@@ -289,20 +291,6 @@ def fast_spec(config: Pi0FastConfig) -> ModelSpec:
 def writes_actions(config: BackboneConfig) -> bool:
     """Whether the model learns to spell actions, and needs a tokenizer that can."""
     return isinstance(config, Pi0FastConfig) or (isinstance(config, Pi0Config) and config.insulate)
-
-
-def value_spec(config: ValueConfig) -> ModelSpec:
-    """What the codec must know about `config`."""
-    return ModelSpec(
-        image_slots=config.image_slots,
-        image_size=config.image_size,
-        action_dim=config.action_dim,
-        horizon=config.horizon,
-        max_tokens=config.max_tokens,
-        prompt_style="value",
-        normalization="quantile",
-        serving_dtype=config.dtype,
-    )
 
 
 SO400M = SiglipConfig(width=1152, depth=27, mlp_dim=4304, heads=16, patch=14)
