@@ -3,6 +3,7 @@
 Shapes: B batch, T queries, S keys, N heads, K key-value heads, G = N // K, H head_dim, L layers.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,29 +70,23 @@ def attend(query: jax.Array, sources: Sequence[Keys]) -> jax.Array:
     They are not: a long cache is read where it is, not copied in every layer of every denoising step.
     """
     batch, length, heads, head_dim = query.shape
-    kv_heads = sources[0].keys.shape[2]
     logits: list[jax.Array] = []
     for keys, _, mask in sources:
-        rows = keys.shape[0]
-        grouped = query.reshape(rows, -1, kv_heads, heads // kv_heads, head_dim)
-        one = jnp.einsum("BTKGH,BSKH->BKGTS", grouped, keys, preferred_element_type=jnp.float32)
-        one = jnp.where(mask[:, None, None], one, _MASKED)
-        if rows != batch:
-            # The queries of `batch // rows` rows stood side by side.
-            one = one.reshape(rows, kv_heads, -1, batch // rows, length, one.shape[-1])
-            one = jnp.moveaxis(one, 3, 1).reshape(batch, kv_heads, -1, length, one.shape[-1])
-        logits.append(one)
-    weights = jax.nn.softmax(jnp.concatenate(logits, axis=-1)).astype(sources[0].values.dtype)
-    ends = [sum(one.shape[-1] for one in logits[:i]) for i in range(1, len(logits))]
+        rows, size, kv_heads, _ = keys.shape
+        grouped = query.reshape(rows, batch // rows, length, kv_heads, heads // kv_heads, head_dim)
+        one = jnp.einsum("CRTKGH,CSKH->CRKGTS", grouped, keys, preferred_element_type=jnp.float32)
+        allowed = mask.reshape(rows, -1, 1, 1, min(length, mask.shape[1]), size)
+        one = jnp.where(allowed, one, _MASKED)
+        logits.append(one.reshape(batch, kv_heads, -1, length, size))
+    # A softmax over all sources, piece by piece.
+    largest = functools.reduce(jnp.maximum, [jnp.max(one, axis=-1, keepdims=True) for one in logits])
+    weights = [jnp.exp(one - jax.lax.stop_gradient(largest)) for one in logits]
+    total = functools.reduce(jnp.add, [jnp.sum(one, axis=-1, keepdims=True) for one in weights])
     mixed: list[jax.Array] = []
-    for (_, values, _), share in zip(sources, jnp.split(weights, ends, axis=-1), strict=True):
-        rows, repeats = values.shape[0], batch // values.shape[0]
-        if repeats > 1:
-            share = share.reshape(rows, repeats, kv_heads, -1, length, share.shape[-1])
-            share = jnp.moveaxis(share, 1, 3).reshape(rows, kv_heads, -1, repeats * length, share.shape[-1])
-        one = jnp.einsum("BKGTS,BSKH->BTKGH", share, values)
-        mixed.append(one.reshape(batch, length, heads, head_dim))
-    return sum(mixed[1:], start=mixed[0])
+    for (_, values, _), one in zip(sources, weights, strict=True):
+        share = (one / total).astype(values.dtype).reshape(values.shape[0], -1, *one.shape[1:])
+        mixed.append(jnp.einsum("CRKGTS,CSKH->CRTKGH", share, values).reshape(query.shape))
+    return functools.reduce(jnp.add, mixed)
 
 
 class Reach:

@@ -26,3 +26,11 @@ def interleaved(cases: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[
             if turn:
                 costs[name].append(Cost(time.perf_counter() - wall, time.process_time() - cpu))
     return {name: Cost(*map(statistics.median, zip(*found, strict=True))) for name, found in costs.items()}
+
+
+def show(costs: Mapping[str, Cost], *, against: str, notes: Mapping[str, str] | None = None) -> None:
+    """Print each case, and how many times longer than `against` it takes."""
+    base = costs[against]
+    for name, (wall, cpu) in costs.items():
+        ratios = f"{wall * 1e3:8.1f} ms  x {wall / base.wall:5.3f}   {cpu * 1e3:8.1f} ms  x {cpu / base.cpu:5.3f}"
+        print(f"  {name:20} {ratios}   {(notes or {}).get(name, '')}".rstrip(), flush=True)

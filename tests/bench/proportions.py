@@ -7,7 +7,6 @@ attention grows, from 4 to 15 % of the tower; `python tests/bench/proportions.py
 """
 
 import attrs
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -22,12 +21,10 @@ PUBLISHED = variants(pi05=True)["base"]
 
 
 def quarter(config: Pi0Config = PUBLISHED) -> Pi0Config:
-    """`config` in float32 with a sixteenth of the work per token; a vocabulary is only looked up, so it may be short."""
+    """`config` in float32 with a sixteenth of the work per token. Words are only looked up, so there may be few."""
 
     def gemma(c: GemmaConfig) -> GemmaConfig:
-        return attrs.evolve(
-            c, width=c.width // 4, mlp_dim=c.mlp_dim // 4, heads=c.heads // 4, head_dim=c.head_dim // 4
-        )
+        return attrs.evolve(c, width=c.width // 4, mlp_dim=c.mlp_dim // 4, heads=c.heads // 4, head_dim=c.head_dim // 4)
 
     v = config.vision
     return attrs.evolve(

@@ -14,12 +14,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from clock import interleaved
+from clock import interleaved, show
 from flax import nnx
 from naive import SAVINGS, Naive, reference_inputs
 from proportions import observation, quarter, random_leaves
 
-from fla_models.configs import Pi0Config
 from fla_models.pi0 import Pi0
 from fla_sdk.model import ModelInput
 from fla_sdk.policy.parameters import Flat, merge
@@ -68,17 +67,12 @@ def main() -> None:
 
 def report(title: str, cases: dict[str, Callable[[], Any]], *, target: float, rounds: int) -> None:
     """Run the cases and print what `naive` and the others take against `ours`."""
-    expected = np.asarray(cases["naive"]())
-    costs = interleaved(cases, rounds=rounds)
-    ours = costs["ours"]
-    print(f"{title}: naive over ours, target x {target} (wall, processor time)")
-    for name, (wall, cpu) in costs.items():
-        difference = np.abs(np.asarray(cases[name]()) - expected).max() / np.abs(expected).max()
-        print(
-            f"  {name:20} {wall * 1e3:8.1f} ms  x {wall / ours.wall:5.3f}   {cpu * 1e3:8.1f} ms  x {cpu / ours.cpu:5.3f}"
-            f"   differs by {difference:.1e}",
-            flush=True,
-        )
+    actions = {name: np.asarray(run()) for name, run in cases.items()}
+    expected = actions["naive"]
+    largest = np.abs(expected).max()
+    notes = {name: f"differs by {np.abs(a - expected).max() / largest:.1e}" for name, a in actions.items()}
+    print(f"{title}: over ours, target x {target} (wall, processor time)")
+    show(interleaved(cases, rounds=rounds), against="ours", notes=notes)
 
 
 if __name__ == "__main__":

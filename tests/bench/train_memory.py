@@ -47,6 +47,7 @@ def memory(*, freeze: Collection[str], batch: int) -> Mapping[str, float]:
     lowered = jax.jit(step, donate_argnums=0).lower(state, data, jax.eval_shape(lambda: jax.random.key(0)))
     begun = time.perf_counter()
     found = lowered.compile().memory_analysis()
+    assert found is not None
     return {
         "trained parameters": size(state.params),
         "frozen parameters": size(state.frozen),

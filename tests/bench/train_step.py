@@ -16,7 +16,7 @@ import attrs
 import jax
 import numpy as np
 import optax
-from clock import interleaved
+from clock import interleaved, show
 from flax import nnx
 from naive import Naive, reference_inputs
 from proportions import demonstration, observation, quarter, random_leaves
@@ -41,9 +41,7 @@ def stepper(
     optimizer, schedule = make_optimizer(Optimizer())
     frozen = {path: leaf for path, leaf in leaves.items() if group(path) in freeze}
     trained = {path: leaf for path, leaf in leaves.items() if path not in frozen}
-    step = jax.jit(
-        functools.partial(train_step, graph=graph, optimizer=optimizer, schedule=schedule, ema_decay=None)
-    )
+    step = jax.jit(functools.partial(train_step, graph=graph, optimizer=optimizer, schedule=schedule, ema_decay=None))
     state = init_state(trained, frozen, optimizer=optimizer, ema=False)
     return functools.partial(step, state, jax.device_put(batch), jax.random.key(0))
 
@@ -86,25 +84,15 @@ def main() -> None:
     expected = cases["ours"]()
     for name in ("naive", "naive, same tokens"):
         print(f"{name}: gradients differ by {difference(expected, cases[name]()):.1e}")
-    report("frozen backbone: over ours, target x 2.5", cases, against="ours", rounds=args.rounds)
+    print("frozen backbone: over ours, target x 2.5 (wall, processor time)")
+    show(interleaved(cases, rounds=args.rounds), against="ours")
     for title, options, freeze, data in (
         ("frozen backbone", {}, BACKBONE, batch),
         ("insulated, everything trained", {"insulate": True}, (), written(batch)),
     ):
         cases = {f"{k} draws": ours(of(flow_samples=k, **options), data, freeze=freeze) for k in (1, 8)}
-        report(f"{title}: draws of noise and time, target x 1.25", cases, against="1 draws", rounds=args.rounds)
-
-
-def report(title: str, cases: dict[str, Callable[[], Any]], *, against: str, rounds: int) -> None:
-    """Run the cases and print what they take, and over the case `against`."""
-    costs = interleaved(cases, rounds=rounds)
-    base = costs[against]
-    print(f"{title} (wall, processor time)")
-    for name, (wall, cpu) in costs.items():
-        print(
-            f"  {name:20} {wall * 1e3:8.1f} ms  x {wall / base.wall:5.3f}   {cpu * 1e3:8.1f} ms  x {cpu / base.cpu:5.3f}",
-            flush=True,
-        )
+        print(f"{title}: draws of noise and time, target x 1.25 (wall, processor time)")
+        show(interleaved(cases, rounds=args.rounds), against="1 draws")
 
 
 if __name__ == "__main__":
