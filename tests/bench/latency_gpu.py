@@ -28,20 +28,24 @@ from fla_sdk.policy.parameters import Flat, merge, split
 HOST = "cpu"
 
 
-def repeated(step: Callable[[jax.Array], jax.Array], start: jax.Array, times: int) -> Callable[[], jax.Array]:
+def repeated(step: Callable[..., jax.Array], start: jax.Array, data: jax.Array, *, times: int) -> Callable[[], Any]:
     """`times` applications in one program, so that launching it does not count."""
-    run = jax.jit(lambda x: jax.lax.fori_loop(0, times, lambda _, x: step(x), x))
-    return functools.partial(run, start)
+    run = jax.jit(lambda x, data: jax.lax.fori_loop(0, times, lambda _, x: step(x, data), x))
+    return functools.partial(run, start, data)
 
 
 def floors(*, small: bool, rounds: int) -> tuple[float, float]:
     """Bytes read per second, and multiplications with additions per second in bfloat16."""
-    side, cells, times = (512, 2**22, 4) if small else (8192, 2**29, 20)
+    side, cells, times = (1024, 2**26, 4) if small else (8192, 2**29, 20)
     matrix = jax.random.normal(jax.random.key(0), (side, side), jnp.bfloat16) * side**-0.5
-    long = jnp.ones(cells, jnp.bfloat16)
-    # The sum depends on the number that goes round, so that no turn can be left out.
-    reading = repeated(lambda x: jnp.sum(long * x.astype(jnp.bfloat16), dtype=jnp.float32) / cells, jnp.ones(()), times)
-    product = repeated(lambda x: x @ matrix, matrix, times)
+    long = jax.random.uniform(jax.random.key(1), (cells,), jnp.bfloat16)
+
+    def mean(x: jax.Array, long: jax.Array) -> jax.Array:
+        # The next mean depends on this one, and not linearly: no turn can be left out, nor taken out of the loop.
+        return jnp.sum(jnp.maximum(long, x.astype(jnp.bfloat16)), dtype=jnp.float32) / cells
+
+    reading = repeated(mean, jnp.zeros(()), long, times=times)
+    product = repeated(jnp.matmul, matrix, matrix, times=times)
     costs = interleaved({"reading": reading, "product": product}, rounds=rounds)
     return times * 2 * cells / costs["reading"].wall, times * side**3 / costs["product"].wall
 
