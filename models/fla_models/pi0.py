@@ -143,6 +143,8 @@ class Pi0(nnx.Module):
 
         `delay` int `[R]`: so many first actions are given without noise and do not count.
         """
+        if self.config.insulate and batch.token_loss is None:
+            raise ConfigError("an insulated model learns to write actions as tokens, but the batch has no token_loss")
         size, horizon, _ = batch.actions.shape
         draws = noise.shape[0] // size
         actions = jnp.repeat(jnp.asarray(batch.actions), draws, axis=0)
@@ -165,10 +167,8 @@ class Pi0(nnx.Module):
         error = jnp.where(own, error.reshape(size, draws, horizon, -1), 0)
         losses = jnp.sum(error, axis=-1) / jnp.maximum(jnp.sum(own, axis=-1), 1)
         loss = jnp.mean(losses * counts, axis=1)
-        if out is None:
+        if out is None or batch.token_loss is None:
             return loss
-        if batch.token_loss is None:
-            raise ConfigError("an insulated model learns to write actions as tokens, but the batch has no token_loss")
         written = text.next_token_loss(
             self.PaliGemma.llm.embedder.logits, out, tokens=batch.inputs.tokens, counts=batch.token_loss
         )

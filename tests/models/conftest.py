@@ -3,6 +3,7 @@
 from typing import Any
 
 import attrs
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +13,23 @@ from fla_models import parameters
 from fla_models.configs import GemmaConfig, Pi0Config, SiglipConfig
 from fla_models.pi0 import Pi0
 from fla_sdk.model import Batch, ModelInput
+
+
+class Quick:
+    """A model whose methods are compiled without optimisations, which cost more than they save for one call."""
+
+    def __init__(self, model: Pi0) -> None:
+        self.model, self.config = model, model.config
+
+    def __getattr__(self, name: str) -> Any:
+        graph, state = nnx.split(self.model)
+        options = {"xla_backend_optimization_level": 0}
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            run = jax.jit(lambda s: getattr(nnx.merge(graph, s), name)(*arguments, **named), compiler_options=options)
+            return run(state)
+
+        return call
 
 
 class Small:
@@ -35,6 +53,7 @@ class Small:
             image_size=(8, 8),
             image_slots=self.slots,
             dtype="float32",
+            remat=False,
         )
         return attrs.evolve(config, **changes)
 
@@ -50,6 +69,10 @@ class Small:
             model, {path: jnp.asarray(0.2 * numbers.standard_normal(v.shape, np.float32)) for path, v in leaves.items()}
         )
         return model
+
+    def quick(self, config: Pi0Config) -> Quick:
+        """`model(config)`, for a few calls."""
+        return Quick(self.model(config))
 
     def batch(self, size: int = 2, *, slots: tuple[str, ...] = slots, horizon: int = horizon) -> Batch:
         numbers = np.random.default_rng(0)
@@ -67,3 +90,8 @@ class Small:
 @pytest.fixture(scope="session")
 def small() -> Small:
     return Small()
+
+
+@pytest.fixture(autouse=True)
+def _compiled_once(compiled: None) -> None:
+    """Small models called outside `jit` would compile their layers anew at every call."""

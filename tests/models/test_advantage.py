@@ -2,13 +2,10 @@
 
 from typing import Any
 
-import attrs
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
-from fla_models.pi0 import Pi0
 from fla_sdk.model import ModelInput
 
 
@@ -28,7 +25,7 @@ def silent(inputs: ModelInput) -> ModelInput:
 @pytest.mark.parametrize("pi05", [False, True])
 def test_guidance_is_linear_in_its_weight(small: Any, pi05: bool) -> None:
     """One step is the noise less the velocity: `v_u + w (v_c - v_u)`."""
-    model, inputs = small.model(small.config(pi05=pi05)), indicated(small.batch().inputs)
+    model, inputs = small.quick(small.config(pi05=pi05)), indicated(small.batch().inputs)
     rng = jax.random.key(0)
     conditioned = np.asarray(model.sample(rng, inputs, steps=1))
     unconditioned = np.asarray(model.sample(rng, silent(inputs), steps=1))
@@ -45,7 +42,7 @@ def test_guidance_and_a_prefix_together(small: Any) -> None:
     batch = small.batch()
     inputs = indicated(batch.inputs)
     prefix = ActionPrefix(jax.numpy.asarray(batch.actions), jax.numpy.array([1, 2]), jax.numpy.array([3, 3]))
-    trained = small.model(small.config(pi05=True, max_delay=2))
+    trained = small.quick(small.config(pi05=True, max_delay=2))
     plain, guided = (
         np.asarray(trained.sample(jax.random.key(0), inputs, steps=2, prefix=prefix, guidance=guidance))
         for guidance in (None, 1.0)
@@ -56,10 +53,7 @@ def test_guidance_and_a_prefix_together(small: Any) -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_dropout_hides_the_indicator(small: Any, rate: float) -> None:
-    model, batch = small.model(small.config(pi05=True)), small.batch()
-    graph, state = nnx.split(model)
-    model: Pi0 = nnx.merge(graph, state)
-    model.config = attrs.evolve(model.config, indicator_dropout=rate)
+    model, batch = small.quick(small.config(pi05=True, indicator_dropout=rate)), small.batch()
     rng = jax.random.key(0)
     loss = model.loss(rng, batch._replace(inputs=indicated(batch.inputs)))
     said = model.loss(rng, batch)
@@ -69,7 +63,7 @@ def test_dropout_hides_the_indicator(small: Any, rate: float) -> None:
 
 
 def test_dropout_is_drawn_for_each_example(small: Any) -> None:
-    model, batch = small.model(small.config(pi05=True, indicator_dropout=0.5)), small.batch(16)
+    model, batch = small.quick(small.config(pi05=True, indicator_dropout=0.5)), small.batch(16)
     rng = jax.random.key(0)
     loss = model.loss(rng, batch._replace(inputs=indicated(batch.inputs)))
     hidden = model.loss(rng, batch._replace(inputs=silent(indicated(batch.inputs))))

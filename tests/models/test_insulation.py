@@ -25,11 +25,26 @@ def with_answer(batch: Batch) -> Batch:
     return batch._replace(inputs=batch.inputs._replace(token_ar=answer), token_loss=answer)
 
 
-def gradients(model: Pi0, loss: Any) -> dict[str, np.ndarray]:
-    """Path -> gradient of the mean of `loss(model)`."""
+def run(model: Pi0, function: Any) -> Any:
+    """`function(model)`, compiled without optimisations that cost more than they save."""
     graph, state = nnx.split(model)
-    found = jax.jit(jax.grad(lambda s: loss(nnx.merge(graph, s)).mean()), compiler_options=QUICK)(state)
-    return {path: np.asarray(leaf) for path, leaf in parameters.flatten(nnx.merge(graph, found)).items()}
+    return jax.jit(lambda s: function(nnx.merge(graph, s)), compiler_options=QUICK)(state)
+
+
+def gradients(model: Pi0, loss: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """`loss(model)`, and path -> gradient of its mean."""
+    graph, _ = nnx.split(model)
+
+    def both(model: Pi0) -> Any:
+        def mean(state: Any) -> tuple[jax.Array, jax.Array]:
+            losses = loss(nnx.merge(graph, state))
+            return losses.mean(), losses
+
+        return jax.value_and_grad(mean, has_aux=True)(nnx.split(model)[1])
+
+    (_, losses), found = run(model, both)
+    leaves = parameters.flatten(nnx.merge(graph, found))
+    return np.asarray(losses), {path: np.asarray(leaf) for path, leaf in leaves.items()}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +59,7 @@ def batch(small: Any) -> Batch:
 
 def test_the_flow_teaches_the_backbone_nothing(model: Pi0, batch: Batch) -> None:
     silent = batch._replace(token_loss=np.zeros_like(batch.token_loss))
-    found = gradients(model, lambda m: m.loss(jax.random.key(0), silent))
+    _, found = gradients(model, lambda m: m.loss(jax.random.key(0), silent))
     for path, gradient in found.items():
         insulated = parameters.group(path) in BACKBONE
         assert (not gradient.any()) == insulated, path
@@ -54,7 +69,7 @@ def test_the_text_teaches_the_expert_nothing(model: Pi0, batch: Batch) -> None:
     graph, state = nnx.split(model)
     only_text = nnx.merge(graph, state)
     only_text.config = attrs.evolve(model.config, flow_weight=0.0)
-    found = gradients(only_text, lambda m: m.loss(jax.random.key(0), batch))
+    _, found = gradients(only_text, lambda m: m.loss(jax.random.key(0), batch))
     for path, gradient in found.items():
         learns = parameters.group(path) in BACKBONE
         assert gradient.any() == learns, path
@@ -66,8 +81,8 @@ def test_insulation_changes_no_value(model: Pi0, batch: Batch) -> None:
     bare.config = attrs.evolve(model.config, insulate=False)
     noise, time = jnp.ones(batch.actions.shape), jnp.array([0.2, 0.8])
     silent = batch._replace(token_loss=np.zeros_like(batch.token_loss))
-    ours = model.loss_at(silent, noise=noise, time=time)
-    np.testing.assert_array_equal(ours, bare.loss_at(silent, noise=noise, time=time))
+    ours, theirs = (run(m, lambda m: m.loss_at(silent, noise=noise, time=time)) for m in (model, bare))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_the_expert_is_blind_to_action_tokens_and_so_is_the_prompt(model: Pi0, batch: Batch) -> None:
@@ -75,20 +90,22 @@ def test_the_expert_is_blind_to_action_tokens_and_so_is_the_prompt(model: Pi0, b
     noise, time = jnp.ones(batch.actions.shape), jnp.array([0.2, 0.8])
     state = jnp.asarray(batch.inputs.state)
 
-    def velocity(inputs: Any) -> jax.Array:
-        seen = model.PaliGemma.prefill(inputs)
-        return model.velocity(state, seen, noisy=noise, moment=model.moment(time[:, None]))
+    def look(inputs: Any) -> Any:
+        def both(model: Pi0) -> Any:
+            seen = model.PaliGemma.prefill(inputs)
+            return model.velocity(state, seen, noisy=noise, moment=model.moment(time[:, None])), seen
 
-    trained = velocity(batch.inputs)
+        return run(model, both)
+
+    trained, seen = look(batch.inputs)
     tokens = np.array(batch.inputs.tokens)
     tokens[:, -2:] = 60
-    np.testing.assert_array_equal(trained, velocity(batch.inputs._replace(tokens=tokens)))
+    np.testing.assert_array_equal(trained, look(batch.inputs._replace(tokens=tokens))[0])
     cut = batch.inputs._replace(
         tokens=batch.inputs.tokens[:, :-2], token_mask=batch.inputs.token_mask[:, :-2], token_ar=None
     )
-    np.testing.assert_allclose(trained, velocity(cut), rtol=1e-5, atol=1e-6)
-    seen = model.PaliGemma.prefill(batch.inputs)
-    acting = model.PaliGemma.prefill(cut)
+    free, acting = look(cut)
+    np.testing.assert_allclose(trained, free, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(seen.keys[:, :, :-2], acting.keys, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(seen.values[:, :, :-2], acting.values, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(seen.mask[:, -2:], np.zeros((2, 2), bool))
@@ -98,9 +115,9 @@ def test_text_loss_is_the_cross_entropy_of_the_answer(model: Pi0, batch: Batch) 
     graph, state = nnx.split(model)
     only_text = nnx.merge(graph, state)
     only_text.config = attrs.evolve(model.config, flow_weight=0.0)
-    loss = only_text.loss(jax.random.key(0), batch)
-    out, _ = model.PaliGemma.read(batch.inputs)
-    logits = np.asarray(model.PaliGemma.llm.embedder.logits(out), np.float64)
+    loss = run(only_text, lambda m: m.loss(jax.random.key(0), batch))
+    decoded = run(model, lambda m: m.PaliGemma.llm.embedder.logits(m.PaliGemma.read(batch.inputs)[0]))
+    logits = np.asarray(decoded, np.float64)
     scores = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     tokens = batch.inputs.tokens
     for row in range(2):
@@ -130,9 +147,8 @@ def test_draws_that_share_a_prefix_are_the_mean_of_single_ones(small: Any, pi05:
         losses = [m.loss_at(batch, noise=jnp.asarray(noise[:, k]), time=jnp.asarray(time[:, k])) for k in range(draws)]
         return jnp.mean(jnp.stack(losses), axis=0)
 
-    np.testing.assert_allclose(shared(model), singly(model), rtol=1e-5, atol=1e-6)
-    ours, theirs = gradients(model, shared), gradients(model, singly)
+    (loss, ours), (mean, theirs) = gradients(model, shared), gradients(model, singly)
+    np.testing.assert_allclose(loss, mean, rtol=1e-5, atol=1e-6)
     for path, gradient in ours.items():
         np.testing.assert_allclose(gradient, theirs[path], rtol=2e-4, atol=2e-6, err_msg=path)
-    # And `loss` draws that many: its mean over many keys is that of single draws.
-    assert model.loss(jax.random.key(0), batch).shape == (2, small.horizon)
+    assert run(model, lambda m: m.loss(jax.random.key(0), batch)).shape == (2, small.horizon)

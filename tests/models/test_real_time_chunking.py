@@ -75,7 +75,7 @@ def test_guidance_pulls_a_sample_to_its_prefix() -> None:
 
 @pytest.mark.parametrize("pi05", [False, True])
 def test_a_model_continues_by_guidance(small: Any, pi05: bool) -> None:
-    model, batch = small.model(small.config(pi05=pi05)), small.batch()
+    model, batch = small.quick(small.config(pi05=pi05)), small.batch()
     given = prefix(batch.actions, delay=1, length=2)
     rng = jax.random.key(0)
     free = np.asarray(model.sample(rng, batch.inputs, steps=5))
@@ -86,7 +86,7 @@ def test_a_model_continues_by_guidance(small: Any, pi05: bool) -> None:
 
 @pytest.mark.parametrize("pi05", [False, True])
 def test_a_trained_model_continues_by_itself(small: Any, pi05: bool) -> None:
-    model, batch = small.model(small.config(pi05=pi05, max_delay=2)), small.batch()
+    model, batch = small.quick(small.config(pi05=pi05, max_delay=2)), small.batch()
     given = prefix(batch.actions, delay=2, length=3)._replace(delay=jnp.array([1, 2]))
     out = np.asarray(model.sample(jax.random.key(0), batch.inputs, steps=3, prefix=given))
     np.testing.assert_array_equal(out[0, :1], batch.actions[0, :1])
@@ -107,7 +107,7 @@ def test_a_trained_model_continues_by_itself(small: Any, pi05: bool) -> None:
 
 @pytest.mark.parametrize("pi05", [False, True])
 def test_training_counts_only_what_comes_after_the_prefix(small: Any, pi05: bool) -> None:
-    model, batch = small.model(small.config(pi05=pi05, max_delay=2)), small.batch()
+    model, batch = small.quick(small.config(pi05=pi05, max_delay=2)), small.batch()
     numbers = np.random.default_rng(3)
     noise, time = numbers.standard_normal(batch.actions.shape).astype(np.float32), jnp.array([0.4, 0.9])
     delay = jnp.array([0, 2])
@@ -121,8 +121,9 @@ def test_training_counts_only_what_comes_after_the_prefix(small: Any, pi05: bool
     # The mean over steps is the mean over those that count: here a single one.
     times = jnp.where(jnp.arange(small.horizon) >= delay[:, None], time[:, None], 0)
     noisy, target = flow.interpolate(batch.actions, noise=noise, time=times)
-    seen = model.PaliGemma.prefill(batch.inputs)
-    velocity = model.velocity(jnp.asarray(batch.inputs.state), seen, noisy=noisy, moment=model.moment(times))
+    bare = model.model
+    seen = bare.PaliGemma.prefill(batch.inputs)
+    velocity = bare.velocity(jnp.asarray(batch.inputs.state), seen, noisy=noisy, moment=bare.moment(times))
     np.testing.assert_allclose(losses[1].mean(), np.square(velocity - target)[1, 2].mean(), rtol=1e-5)
     assert np.isfinite(np.asarray(model.loss(jax.random.key(1), batch))).all()
 

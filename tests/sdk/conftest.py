@@ -100,30 +100,6 @@ SMALL_MODEL = {
 
 
 @pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs compiled by one test, or by a process that it starts, are used again by the next."""
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    folder = str(tmp_path_factory.mktemp("compiled"))
-    settings: dict[str, Any] = {
-        "jax_compilation_cache_dir": folder,
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name.upper(), str(value))
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
-@pytest.fixture(scope="session")
 def registry() -> Any:
     """Everything installed."""
     from fla_sdk.plugins import load_plugins
