@@ -62,7 +62,7 @@ class Block(nnx.Module):
     mlp: FeedForward
 
     def __init__(self, parts: Mapping[str, nnx.Module], *, wide_queries: bool) -> None:
-        """`parts` as `expert_parts` makes them. `wide_queries` keeps rotated queries in float32."""
+        """`parts` as `attention_parts` and `other_parts` make them. `wide_queries` keeps rotated queries in float32."""
         for name, part in parts.items():
             setattr(self, name, part)
         self.wide_queries = wide_queries
@@ -125,8 +125,8 @@ class Block(nnx.Module):
 _IN_ATTENTION = ("qkv_einsum", "q_einsum", "kv_einsum", "attn_vec_einsum", "q_norm", "k_norm")
 
 
-def expert_parts(c: GemmaConfig, *, condition: int | None, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
-    """The modules of a `Block`, by name. `condition` is the width of its norms' condition, None for plain norms."""
+def attention_parts(c: GemmaConfig, *, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+    """The modules of an expert's attention, by name."""
 
     def einsum(*shape: int) -> Einsum:
         init = initializers.lecun_normal(in_axis=-2, out_axis=-1, batch_axis=tuple(range(len(shape) - 2)))
@@ -142,12 +142,18 @@ def expert_parts(c: GemmaConfig, *, condition: int | None, rngs: nnx.Rngs) -> di
     parts["attn_vec_einsum"] = Einsum((c.heads, c.head_dim, c.width), init=out_init, lora=c.lora_attention, rngs=rngs)
     if c.qk_norm:
         parts["q_norm"], parts["k_norm"] = RMSNorm(c.head_dim, rngs=rngs), RMSNorm(c.head_dim, rngs=rngs)
-    parts["pre_attention_norm"] = RMSNorm(c.width, condition=condition, rngs=rngs)
-    parts["pre_ffw_norm"] = RMSNorm(c.width, condition=condition, rngs=rngs)
+    return parts
+
+
+def other_parts(c: GemmaConfig, *, condition: int | None, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+    """The other modules of a `Block`. `condition` is the width of its norms' condition, None for plain norms."""
+    parts: dict[str, nnx.Module] = {
+        "pre_attention_norm": RMSNorm(c.width, condition=condition, rngs=rngs),
+        "pre_ffw_norm": RMSNorm(c.width, condition=condition, rngs=rngs),
+    }
     if c.post_norms:
         parts["post_attention_norm"], parts["post_ffw_norm"] = RMSNorm(c.width, rngs=rngs), RMSNorm(c.width, rngs=rngs)
-    parts["mlp"] = FeedForward(width=c.width, mlp_dim=c.mlp_dim, lora=c.lora_mlp, rngs=rngs)
-    return parts
+    return parts | {"mlp": FeedForward(width=c.width, mlp_dim=c.mlp_dim, lora=c.lora_mlp, rngs=rngs)}
 
 
 class AttentionParts(nnx.Module):
@@ -163,13 +169,12 @@ class Layer(nnx.Module):
 
     def __init__(self, configs: Sequence[GemmaConfig], *, conditions: Sequence[int | None], rngs: nnx.Rngs) -> None:
         attention: dict[str, nnx.Module] = {}
-        for i, (c, condition) in enumerate(zip(configs, conditions, strict=True)):
-            for name, part in expert_parts(c, condition=condition, rngs=rngs).items():
-                if name in _IN_ATTENTION:
-                    attention[of_expert(name, i)] = part
-                else:
-                    setattr(self, of_expert(name, i), part)
+        for i, c in enumerate(configs):
+            attention |= {of_expert(name, i): part for name, part in attention_parts(c, rngs=rngs).items()}
         self.attn = AttentionParts(attention)
+        for i, (c, condition) in enumerate(zip(configs, conditions, strict=True)):
+            for name, part in other_parts(c, condition=condition, rngs=rngs).items():
+                setattr(self, of_expert(name, i), part)
 
     def block(self, expert: int, *, wide_queries: bool) -> Block:
         """The part of one expert; it shares the weights."""
