@@ -252,6 +252,9 @@ def hub(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 
     monkeypatch.setenv("HF_ENDPOINT", storage.url)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    # Another test may have imported the library while it was told to stay offline.
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("FLA_DATA_HOME", raising=False)
     return storage
 
 
