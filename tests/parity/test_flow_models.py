@@ -13,10 +13,10 @@ import pytest
 from flax import nnx
 
 from fla_models import flow, parameters
-from fla_models.configs import GemmaConfig, LoraConfig, Pi0Config, SiglipConfig
+from fla_models.configs import Pi0Config
 from fla_models.pi0 import Pi0
 from fla_models.sequence import block_mask, positions
-from fla_sdk.model import Batch, ModelInput
+from fla_sdk.model import Batch
 
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 STEPS = (10, 5, 1)
@@ -40,56 +40,6 @@ class Case(NamedTuple):
     @property
     def within(self) -> float:
         return 5e-2 if self.bfloat16 else 5e-5
-
-
-def _gemma(dims: dict[str, Any]) -> GemmaConfig:
-    lora = {k: LoraConfig(**v) for k, v in dims.get("lora", {}).items()}
-    return GemmaConfig(
-        width=dims["width"],
-        depth=dims["depth"],
-        mlp_dim=dims["mlp_dim"],
-        heads=dims["num_heads"],
-        kv_heads=dims["num_kv_heads"],
-        head_dim=dims["head_dim"],
-        lora_attention=lora.get("attn"),
-        lora_mlp=lora.get("ffn"),
-    )
-
-
-def _config(cases: dict[str, Any], name: str) -> Pi0Config:
-    pi05, language, expert, dtype, _ = cases["flow_cases"][name]
-    tower = cases["siglip"]
-    return Pi0Config(
-        pi05=pi05,
-        vision=SiglipConfig(
-            width=tower["width"],
-            depth=tower["depth"],
-            mlp_dim=tower["mlp_dim"],
-            heads=tower["num_heads"],
-            patch=tower["patch"],
-        ),
-        language=_gemma(cases["gemma"][language]),
-        expert=_gemma(cases["gemma"][expert]),
-        vocab_size=cases["vocab"],
-        action_dim=cases["action_dim"],
-        horizon=cases["action_horizon"],
-        max_tokens=cases["max_token_len"],
-        image_slots=SLOTS,
-        dtype=dtype,
-        compat="openpi",
-    )
-
-
-def _batch(z: dict[str, Any]) -> Batch:
-    inputs = ModelInput(
-        images={slot: z[f"image/{slot}"] for slot in SLOTS},
-        image_masks={slot: z[f"image_mask/{slot}"] for slot in SLOTS},
-        state=z["state"],
-        tokens=z["tokenized_prompt"],
-        token_mask=z["tokenized_prompt_mask"],
-    )
-    size, horizon, width = z["actions"].shape
-    return Batch(inputs, z["actions"], np.ones((size, width), bool), np.ones((size, horizon), bool))
 
 
 def _intermediates(model: Pi0, batch: Batch, z: dict[str, Any], rng: jax.Array) -> dict[str, jax.Array]:
@@ -151,14 +101,15 @@ def _run(function: Callable[..., Any], *arguments: Any) -> Any:
 def flow_case(request: pytest.FixtureRequest, golden: Any) -> Case:
     name = request.param
     cases = golden.json("cases")
-    config = _config(cases, name)
+    pi05, language, expert, dtype, stored = cases["flow_cases"][name]
+    config = golden.config(cases, pi05=pi05, language=language, expert=expert, dtype=dtype)
     z = golden.npz("inputs_flow")
     want = golden.npz(f"model_{name}")
-    batch, rng = _batch(z), jax.random.key(int(z["loss_key_seed"]))
+    batch, rng = golden.batch(z), jax.random.key(int(z["loss_key_seed"]))
     abstract = nnx.eval_shape(lambda: Pi0(config, rngs=nnx.Rngs(0)))
     filled = {path: golden.fill(path, leaf.shape) for path, leaf in parameters.flatten(abstract).items()}
-    if dtype := cases["flow_cases"][name][4]:
-        filled = {path: jnp.asarray(value, dtype) for path, value in filled.items()}
+    if stored:
+        filled = {path: jnp.asarray(value, stored) for path, value in filled.items()}
     parameters.assign(abstract, {path: jnp.asarray(value) for path, value in filled.items()})
     graph, state = nnx.split(abstract)
 
