@@ -6,6 +6,7 @@
     ├── PluginError          a plugin that cannot be loaded, or breaks its contract
     ├── EmbodimentError      a robot's description that contradicts itself
     ├── DataError            a dataset that is damaged or does not fit its embodiment
+    │   ├── EpisodeError     one damaged episode of a dataset; the others are fine
     │   └── StatsError       statistics that are missing, stale, or of another shape
     ├── CheckpointError      a checkpoint that is damaged or was made for another model
     ├── ObservationError     an observation that does not fit the embodiment
@@ -53,6 +54,14 @@ class EmbodimentError(FlaError):
 
 class DataError(FlaError):
     """A dataset that is damaged or does not fit its embodiment."""
+
+
+class EpisodeError(DataError):
+    """One episode of a dataset is damaged. Training leaves it out when its budget allows."""
+
+    def __init__(self, message: str, *, episode: int) -> None:
+        super().__init__(message)
+        self.episode = episode
 
 
 class StatsError(DataError):

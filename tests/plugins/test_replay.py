@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fla_embodiments.planar import PLANAR2
-from fla_plugins.lerobot_v3.writer import LeRobotWriter
+from fla_plugins.lerobot.writer import LeRobotWriter
 from fla_plugins.replay import HORIZON
 from fla_sdk.errors import DataError, ObservationError
 from fla_sdk.plugins import load_plugins

@@ -23,7 +23,10 @@ class Feature:
 
 
 class Dataset(Protocol):
-    """Demonstrations that can be read at random. Row `i` is one moment; rows of an episode are contiguous."""
+    """Demonstrations that can be read at random. Row `i` is one moment; rows of an episode are contiguous.
+
+    Opening reads metadata alone, contacts no network and creates nothing. All methods may be called from any thread.
+    """
 
     path: Path
     fps: float
@@ -31,19 +34,27 @@ class Dataset(Protocol):
     episode_bounds: NDArray[np.int64]
     """`[E, 2]`: first row and one past the last row of each episode."""
 
-    fingerprint: str
-    """Changes when states, actions, tasks or episode bounds change."""
+    damaged: Mapping[int, str]
+    """Episodes known from the start to be unreadable, and why: "missing file ...". Their columns hold zeros."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when states, actions, tasks or episode bounds change. The first time it may read all columns."""
+        ...
 
     def __len__(self) -> int:
         """Number of rows."""
         ...
 
     def column(self, name: str) -> NDArray[Any]:
-        """A whole low-dimensional column, `[N, *shape]`; kept in memory, not to be written to."""
+        """A whole low-dimensional column, `[N, *shape]`; in memory or mapped from disk, not to be written to."""
         ...
 
     def frame(self, name: str, row: int) -> NDArray[np.uint8]:
-        """One camera frame, RGB `[H, W, 3]`."""
+        """One camera frame, RGB `[H, W, 3]`. Rising rows of one episode are the cheapest order.
+
+        Raises `EpisodeError` when the frame cannot be had, naming file, episode and frame.
+        """
         ...
 
     def task(self, row: int) -> str:

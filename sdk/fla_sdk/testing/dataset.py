@@ -44,6 +44,7 @@ class MemoryDataset:
         images = {name: Feature(dtype="image", shape=frames.shape[1:]) for name, frames in self._frames.items()}
         self.features: Mapping[str, Feature] = {**vectors, **images}
         self.episode_bounds = np.stack([ends - np.asarray(lengths, np.int64), ends], axis=1)
+        self.damaged: Mapping[int, str] = {}
         content = {name: array.tolist() for name, array in self._columns.items()}
         self.fingerprint = fingerprint({"columns": content, "lengths": list(lengths), "task": task})
 

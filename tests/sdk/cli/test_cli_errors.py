@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fla_plugins.lerobot_v3.writer import LeRobotWriter
+from fla_plugins.lerobot.writer import LeRobotWriter
 from fla_sdk.cli import main
 from fla_sdk.policy import checkpoint
 from fla_sdk.training.config import from_yaml, to_yaml

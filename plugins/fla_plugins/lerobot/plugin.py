@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fla_plugins.lerobot_v3.layout import looks_like_lerobot
+from fla_plugins.lerobot.layout import looks_like_lerobot
 from fla_sdk.hookspecs import hookimpl
 from fla_sdk.records import DatasetFormat
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def _open(path: Path) -> "Dataset":
-    from fla_plugins.lerobot_v3.reader import LeRobotDataset
+    from fla_plugins.lerobot.reader import LeRobotDataset
 
     return LeRobotDataset(path)
 
 
 def _create(path: Path, **options: Any) -> "EpisodeWriter":
-    from fla_plugins.lerobot_v3.writer import LeRobotWriter
+    from fla_plugins.lerobot.writer import LeRobotWriter
 
     return LeRobotWriter(path, **options)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fla_plugins.lerobot_v3.reader import LeRobotDataset
-from fla_plugins.lerobot_v3.writer import LeRobotWriter
+from fla_plugins.lerobot.reader import LeRobotDataset
+from fla_plugins.lerobot.writer import LeRobotWriter
 
 pytestmark = pytest.mark.slow  # importing lerobot alone takes 10 s
 
@@ -146,7 +146,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from fla_plugins.lerobot_v3.writer import LeRobotWriter
+from fla_plugins.lerobot.writer import LeRobotWriter
 
 names = {"state_names": ("a", "b"), "action_names": ("a", "b"), "cameras": ("eye",)}
 writer = LeRobotWriter(Path(sys.argv[1]), robot="arm", fps=20, video=sys.argv[2] == "video", **names)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fla_plugins.lerobot_v3.reader import LeRobotDataset
-from fla_plugins.lerobot_v3.writer import LeRobotWriter
+from fla_plugins.lerobot.reader import LeRobotDataset
+from fla_plugins.lerobot.writer import LeRobotWriter
 from fla_sdk.errors import DataError
 
 NAMES = {"state_names": ("a", "b", "c"), "action_names": ("a", "b"), "cameras": ("front", "wrist")}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fla_plugins.lerobot_v3.layout import BOOKKEEPING
+from fla_plugins.lerobot.layout import BOOKKEEPING
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

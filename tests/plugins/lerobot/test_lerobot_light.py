@@ -6,7 +6,7 @@ import sys
 PROBE = """
 import sys
 from pathlib import Path
-from fla_plugins.lerobot_v3 import plugin
+from fla_plugins.lerobot import plugin
 print(sorted({"pyarrow", "av", "PIL", "torch", "lerobot", "datasets"} & set(sys.modules)))
 path = Path(sys.argv[1])
 dataset = plugin.fla_open_dataset(str(path))

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fla_plugins.lerobot_v3.episodes import EpisodeTable, File, read_episodes, read_tasks
-from fla_plugins.lerobot_v3.images import ImageColumns
-from fla_plugins.lerobot_v3.layout import BOOKKEEPING, TASKS, Layout, read_layout
-from fla_plugins.lerobot_v3.parquet import open_parquet, read_columns, to_numpy
-from fla_plugins.lerobot_v3.video_reader import VideoFiles
+from fla_plugins.lerobot.episodes import EpisodeTable, File, read_episodes, read_tasks
+from fla_plugins.lerobot.images import ImageColumns
+from fla_plugins.lerobot.layout import BOOKKEEPING, TASKS, Layout, read_layout
+from fla_plugins.lerobot.parquet import open_parquet, read_columns, to_numpy
+from fla_plugins.lerobot.video_reader import VideoFiles
 from fla_sdk.data.dataset import Feature
 from fla_sdk.errors import DataError, UnknownNameError
 
@@ -33,6 +33,7 @@ class LeRobotDataset:
         self.robot: str | None = layout.robot
         self.features: Mapping[str, Feature] = layout.features
         self.episode_bounds: NDArray[np.int64] = episodes.bounds
+        self.damaged: Mapping[int, str] = {}
         self._layout, self._episodes = layout, episodes
         self._episode_ends = self.episode_bounds[:, 1]
         self._columns, groups, starts = _read_data(layout, episodes)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fla_plugins.lerobot_v3.writer import LeRobotWriter
+from fla_plugins.lerobot.writer import LeRobotWriter
 
 STATE, ACTION, CAMERAS = ("shoulder", "elbow", "gripper"), ("shoulder", "elbow"), ("front", "wrist")
 

@@ -7,8 +7,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fla_plugins.lerobot_v3.layout import EPISODES, INFO, TASKS, Layout
-from fla_plugins.lerobot_v3.parquet import open_parquet, read_columns
+from fla_plugins.lerobot.layout import EPISODES, INFO, TASKS, Layout
+from fla_plugins.lerobot.parquet import open_parquet, read_columns
 from fla_sdk.errors import DataError
 
 File = tuple[int, int]

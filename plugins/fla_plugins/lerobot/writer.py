@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fla_plugins.lerobot_v3 import schema
-from fla_plugins.lerobot_v3.commit import Commits, unfinished
-from fla_plugins.lerobot_v3.episode import Moment, check_moment
-from fla_plugins.lerobot_v3.images import encode_png
-from fla_plugins.lerobot_v3.layout import (
+from fla_plugins.lerobot import schema
+from fla_plugins.lerobot.commit import Commits, unfinished
+from fla_plugins.lerobot.episode import Moment, check_moment
+from fla_plugins.lerobot.images import encode_png
+from fla_plugins.lerobot.layout import (
     BOOKKEEPING,
     DATA_TEMPLATE,
     EPISODES_TEMPLATE,
@@ -24,8 +24,8 @@ from fla_plugins.lerobot_v3.layout import (
     TASKS,
     VIDEO_TEMPLATE,
 )
-from fla_plugins.lerobot_v3.stats import ColorCounts, Stats, vector_stats
-from fla_plugins.lerobot_v3.video_writer import VideoEncoder, choose_codec, video_details
+from fla_plugins.lerobot.stats import ColorCounts, Stats, vector_stats
+from fla_plugins.lerobot.video_writer import VideoEncoder, choose_codec, video_details
 from fla_sdk.errors import DataError
 
 FILES_PER_CHUNK = 1000

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fla_plugins.lerobot_v3.reader import LeRobotDataset
+from fla_plugins.lerobot.reader import LeRobotDataset
 from fla_sdk.errors import DataError, UnknownNameError
 
 DATA = "data/chunk-000/file-001.parquet"

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fla_plugins.lerobot_v3.cache import BoundedCache
-from fla_plugins.lerobot_v3.parquet import open_parquet, read_columns
+from fla_plugins.lerobot.cache import BoundedCache
+from fla_plugins.lerobot.parquet import open_parquet, read_columns
 from fla_sdk.errors import DataError
 
 

@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from fla_plugins.lerobot_v3.cache import BoundedCache
+from fla_plugins.lerobot.cache import BoundedCache
 from fla_sdk.errors import DataError
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fla_plugins.lerobot_v3.reader import LeRobotDataset
+from fla_plugins.lerobot.reader import LeRobotDataset
 
 RECORDER = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from fla_plugins.lerobot_v3.writer import LeRobotWriter
+from fla_plugins.lerobot.writer import LeRobotWriter
 
 path, video, deadly = Path(sys.argv[1]), sys.argv[2] == "video", int(sys.argv[3])
 rename, renames = os.replace, 0

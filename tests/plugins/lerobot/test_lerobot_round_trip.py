@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fla_plugins.lerobot_v3.plugin import fla_datasets, fla_open_dataset
-from fla_plugins.lerobot_v3.reader import LeRobotDataset
-from fla_plugins.lerobot_v3.video_reader import VideoFiles
-from fla_plugins.lerobot_v3.writer import EPISODES_PER_TABLE, LeRobotWriter
+from fla_plugins.lerobot.plugin import fla_datasets, fla_open_dataset
+from fla_plugins.lerobot.reader import LeRobotDataset
+from fla_plugins.lerobot.video_reader import VideoFiles
+from fla_plugins.lerobot.writer import EPISODES_PER_TABLE, LeRobotWriter
 
 CAMERAS = ("front", "wrist")
 
