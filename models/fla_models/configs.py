@@ -84,6 +84,41 @@ class GemmaConfig:
 
 
 @attrs.frozen(kw_only=True)
+class Augmentation:
+    """How images are disturbed in training. The defaults are what openpi does, which is more than its code says: hue
+    and chance are defaults of a library.
+    """
+
+    crop: float = 0.95
+    """Share of height and width that is kept, of cameras that do not move with a hand."""
+
+    rotation: float = 5.0
+    """Degrees, at most, of the same."""
+
+    brightness: float = 0.3
+    contrast: float = 0.4
+    saturation: float = 0.5
+    hue: float = 0.1
+    """Turns of the colour circle, at most."""
+
+    chance: float = 0.5
+    """That the colours of an image change."""
+
+    def __attrs_post_init__(self) -> None:
+        for name, low, high in (
+            ("crop", 0.1, 1.0),
+            ("rotation", 0.0, 180.0),
+            ("brightness", 0.0, 1.0),
+            ("contrast", 0.0, 0.99),
+            ("saturation", 0.0, 1.0),
+            ("hue", 0.0, 0.5),
+            ("chance", 0.0, 1.0),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"augment: {name} is {getattr(self, name)}, must be from {low:g} to {high:g}")
+
+
+@attrs.frozen(kw_only=True)
 class BackboneConfig:
     """What all models of this package are built around: a vision tower and a language model."""
 
@@ -96,6 +131,10 @@ class BackboneConfig:
     black_slots: tuple[str, ...] = ()
     """Slots that show a black image where there is no camera, instead of nothing; some published weights of Pi0-FAST
     have never seen otherwise."""
+
+    augment: Augmentation | None = None
+    """How images are disturbed in training; None leaves them as they are. The published variants do what openpi does.
+    Slots with `wrist` in their name keep their geometry."""
 
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Of activations in the vision tower and the transformer. Parameters are created float32 whatever this says."""
@@ -343,7 +382,14 @@ def variants(*, pi05: bool) -> dict[str, Pi0Config]:
     `base` and `base_lora` are the published sizes, `dummy` is openpi's small transformer behind the full vision tower,
     and `tiny` trains from scratch on two CPU cores.
     """
-    base = Pi0Config(pi05=pi05, vision=SO400M, language=GEMMA_2B, expert=GEMMA_300M, max_tokens=200 if pi05 else 48)
+    base = Pi0Config(
+        pi05=pi05,
+        vision=SO400M,
+        language=GEMMA_2B,
+        expert=GEMMA_300M,
+        max_tokens=200 if pi05 else 48,
+        augment=Augmentation(),
+    )
     tiny = Pi0Config(
         pi05=pi05,
         expert=_TINY,
@@ -363,7 +409,7 @@ def variants(*, pi05: bool) -> dict[str, Pi0Config]:
 
 def fast_variants() -> dict[str, Pi0FastConfig]:
     """The named configs of family `pi0_fast`; names as in `variants`."""
-    base = Pi0FastConfig(vision=SO400M, language=GEMMA_2B)
+    base = Pi0FastConfig(vision=SO400M, language=GEMMA_2B, augment=Augmentation())
     return {
         "base": base,
         "base_lora": attrs.evolve(base, language=_with_lora(GEMMA_2B, 16)),
@@ -375,7 +421,12 @@ def fast_variants() -> dict[str, Pi0FastConfig]:
 def value_variants() -> dict[str, ValueConfig]:
     """The named configs of family `value`: `gemma3_270m` with PaliGemma's vision tower, and `tiny`."""
     base = ValueConfig(
-        vision=SO400M, language=GEMMA3_270M, vocab_size=GEMMA3_VOCAB, tokenizer="gemma3", causal_prompt=True
+        vision=SO400M,
+        language=GEMMA3_270M,
+        vocab_size=GEMMA3_VOCAB,
+        tokenizer="gemma3",
+        causal_prompt=True,
+        augment=Augmentation(),
     )
     tiny = attrs.evolve(
         _TINY, kv_heads=1, local=LocalAttention(window=16, global_every=3), qk_norm=True, post_norms=True
@@ -399,6 +450,7 @@ def pi06_variants() -> dict[str, Pi0Config]:
         tokenizer="gemma3",
         causal_prompt=True,
         insulate=True,
+        augment=Augmentation(),
     )
     tiny = attrs.evolve(
         _TINY, kv_heads=2, local=LocalAttention(window=16, global_every=3), qk_norm=True, post_norms=True

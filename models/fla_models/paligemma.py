@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fla_models import pixels
 from fla_models.attention import Seen
 from fla_models.configs import BackboneConfig
 from fla_models.gemma import Gemma
@@ -51,6 +52,7 @@ class PaliGemma(nnx.Module):
         )
         self.slots, self.black_slots, self.image_size = config.image_slots, config.black_slots, config.image_size
         self.causal_prompt = config.causal_prompt
+        self.augment, self.openpi = config.augment, config.compat == "openpi"
 
     def prefill(self, inputs: ModelInput) -> Seen:
         """Run images and prompt through the language model, for experts to look at: all real tokens but those that
@@ -93,17 +95,36 @@ class PaliGemma(nnx.Module):
         return flat.reshape(*pixels.shape[:2], *flat.shape[1:])
 
     def pixels(self, inputs: ModelInput, slot: str) -> jax.Array:
-        """The image of `slot` as float32 `[B, H, W, 3]` in [-1, 1]. Raises `ObservationError`."""
-        image = inputs.images[slot]
-        height, width = self.image_size
-        if tuple(image.shape[-3:]) != (height, width, 3) or image.ndim != 4:
+        """The image of `slot` as float32 `[B, H, W, 3]` in [-1, 1], resized with padding where it has another size.
+
+        Raises `ObservationError` when it is no image.
+        """
+        image = jnp.asarray(inputs.images[slot])
+        if image.ndim != 4 or image.shape[-1] != 3:
+            height, width = self.image_size
             raise ObservationError(
-                f"image {slot!r} has shape {tuple(image.shape)}, the model takes [B, {height}, {width}, 3]: "
-                "resize it with padding before it reaches the model, as the codec does"
+                f"image {slot!r} has shape {image.shape}, the model takes [B, H, W, 3], best with H, W of "
+                f"{height}, {width}"
             )
-        if image.dtype == jnp.uint8:
-            return image.astype(jnp.float32) / 255.0 * 2.0 - 1.0
-        return image.astype(jnp.float32)
+        if image.shape[1:3] != tuple(self.image_size):
+            image = pixels.resize_with_pad(image, *self.image_size)
+        return pixels.to_range(image)
+
+    def augmented(self, rng: jax.Array, inputs: ModelInput) -> ModelInput:
+        """`inputs` with all images disturbed as the config says, for training; float32 in [-1, 1]."""
+        if self.augment is None:
+            return inputs
+        images: dict[str, jax.Array] = {}
+        for number, slot in enumerate(self._present_slots(inputs)):
+            images[slot] = pixels.augment(
+                # openpi gives all cameras the same random numbers, and loses the saturation on its way.
+                rng if self.openpi else jax.random.fold_in(rng, number),
+                self.pixels(inputs, slot),
+                self.augment,
+                fixed_camera="wrist" not in slot,
+                saturate=not self.openpi,
+            )
+        return inputs._replace(images=images)
 
     def _with_black_images(self, inputs: ModelInput) -> ModelInput:
         batch = inputs.tokens.shape[0]
@@ -112,7 +133,7 @@ class PaliGemma(nnx.Module):
             black = jnp.zeros((batch, *self.image_size, 3), jnp.uint8)
             if slot in images:  # some rows have a camera there
                 there = jnp.asarray(masks.get(slot, jnp.ones(batch, bool)))[:, None, None, None]
-                black = jnp.where(there, images[slot], black if images[slot].dtype == jnp.uint8 else -1.0)
+                black = jnp.where(there, self.pixels(inputs, slot), -1.0)
             images[slot], masks[slot] = black, jnp.ones(batch, bool)
         return inputs._replace(images=images, image_masks=masks)
 

@@ -57,20 +57,21 @@ class Pi0(nnx.Module):
 
     # The two verbs of an ActionModel.
 
-    def loss(self, rng: jax.Array, batch: Batch) -> jax.Array:
+    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True) -> jax.Array:
         """float32 `[B, T]`: squared error of the velocity, averaged over the robot's own action dimensions.
 
         An insulated model adds the cross-entropy of the action tokens to every step.
         """
-        # The unused first key keeps the draws of noise and time those of openpi for the same `rng`.
-        _, noise_rng, time_rng = jax.random.split(rng, 3)
+        image_rng, noise_rng, time_rng = jax.random.split(rng, 3)
+        if train:
+            batch = batch._replace(inputs=self.PaliGemma.augmented(image_rng, batch.inputs))
         rows = batch.actions.shape[0] * self.config.flow_samples
         noise = jax.random.normal(noise_rng, (rows, *batch.actions.shape[1:]))
         time = flow.draw_time(time_rng, batch=rows, alpha=self.config.time_alpha)
         delay = None
         if self.config.max_delay:
             delay = jax.random.randint(jax.random.fold_in(rng, 1), (rows,), 0, self.config.max_delay + 1)
-        if batch.inputs.indicator is not None:
+        if train and batch.inputs.indicator is not None:
             hide = jax.random.bernoulli(
                 jax.random.fold_in(rng, 2), self.config.indicator_dropout, (batch.actions.shape[0], 1)
             )

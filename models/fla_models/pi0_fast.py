@@ -52,12 +52,11 @@ class Pi0Fast(nnx.Module):
 
     # The two verbs of an ActionModel.
 
-    def loss(self, rng: jax.Array, batch: Batch) -> jax.Array:
+    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True) -> jax.Array:
         """float32 `[B, T]`: cross-entropy of the action tokens, the same for all steps of a chunk."""
-        del rng
         if batch.token_loss is None:
             raise ConfigError("Pi0-FAST learns to write actions as tokens, but the batch has no token_loss")
-        out = self.outputs(batch.inputs)
+        out = self.outputs(self.PaliGemma.augmented(rng, batch.inputs) if train else batch.inputs)
         written = text.next_token_loss(
             self.PaliGemma.llm.embedder.logits, out, tokens=batch.inputs.tokens, counts=batch.token_loss
         )

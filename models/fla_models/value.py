@@ -25,15 +25,15 @@ class Value(nnx.Module):
         if config.init == "scratch":
             scratch.initialise(self, rngs=rngs)
 
-    def loss(self, rng: jax.Array, batch: Batch) -> jax.Array:
+    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True) -> jax.Array:
         """float32 `[B, T]`: cross-entropy of the return's bin, the same for all steps of a chunk.
 
         Raises `ConfigError` when the batch has no returns.
         """
-        del rng
         if batch.returns is None:
             raise ConfigError("a value model learns from returns, but the batch has none: give each sample its return")
-        scores = jax.nn.log_softmax(self.logits(batch.inputs).astype(jnp.float32), axis=-1)
+        inputs = self.PaliGemma.augmented(rng, batch.inputs) if train else batch.inputs
+        scores = jax.nn.log_softmax(self.logits(inputs).astype(jnp.float32), axis=-1)
         target = self.bin_of(jnp.asarray(batch.returns))
         loss = -jnp.take_along_axis(scores, target[:, None], axis=-1)
         return jnp.broadcast_to(loss, batch.actions.shape[:2])

@@ -150,8 +150,10 @@ class ActionTokenizer(Tokenizer, Protocol):
 class ActionModel(Protocol):
     """A Flax NNX module that learns from batches and answers with action chunks."""
 
-    def loss(self, rng: Array, batch: Batch) -> Array:
+    def loss(self, rng: Array, batch: Batch, *, train: bool = True) -> Array:
         """Per-step losses, float32 `[B, T]`, already averaged over the robot's own action dimensions.
+
+        `train=False` measures: nothing of the inputs is disturbed or hidden, so that losses of the same `rng` compare.
 
         Steps past the end of an episode are not masked here: the trainer weighs steps by `batch.action_steps`.
         """

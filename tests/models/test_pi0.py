@@ -141,7 +141,7 @@ def test_images_are_checked(model: Pi0, small: Any) -> None:
     batch = small.batch()
     image = batch.inputs.images[small.slots[0]]
     for images, message in (
-        ({small.slots[0]: np.zeros((2, 16, 8, 3), np.uint8)}, r"\(2, 16, 8, 3\).*\[B, 8, 8, 3\]"),
+        ({small.slots[0]: np.zeros((2, 8, 8, 1), np.uint8)}, r"\(2, 8, 8, 1\).*\[B, H, W, 3\].*8, 8"),
         ({small.slots[0]: image[0]}, r"\(8, 8, 3\)"),
         ({"base_0_rbg": image}, "'base_0_rbg'.*did you mean 'base_0_rgb'"),
     ):

@@ -84,8 +84,8 @@ class _Still(nnx.Module):
     def __init__(self, x: jax.Array) -> None:
         self.x = nnx.Param(x)
 
-    def loss(self, rng: jax.Array, batch: Batch) -> jax.Array:
-        del rng
+    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True) -> jax.Array:
+        del rng, train
         return jnp.zeros(batch.action_steps.shape)
 
     def sample(self, rng: jax.Array, inputs: ModelInput, **_: Any) -> jax.Array:
