@@ -21,8 +21,8 @@ from typing import Any
 import attrs
 
 from fla_sdk.errors import CheckpointError, nearest
+from fla_sdk.home import refuse_without_space
 from fla_sdk.policy.bucket import Bucket, Object, Unreachable
-from fla_sdk.policy.fetch import refuse_without_space
 from fla_sdk.terminal import progress
 
 LOCK_LIMIT_S = 6 * 3600.0
@@ -155,7 +155,7 @@ class _Copy:
                 del missing[file]
         arrived = sum(part.stat().st_size for part in map(_part, missing) if part.exists())
         needed = sum(found.size for found in missing.values()) - arrived
-        refuse_without_space(needed, self.target.parent, uri=self.uri, setting="FLA_DATA_HOME")
+        refuse_without_space(needed, self.target.parent, what=f"fetching {self.uri}", error=CheckpointError)
         self._fetch(missing, needed)
         about = {n: attrs.asdict(found, filter=lambda a, _: a.name != "name") for n, found in self.files.items()}
         text = json.dumps({"uri": self.uri, "files": about}, indent=2)

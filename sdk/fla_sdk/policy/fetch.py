@@ -10,14 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fla_sdk.errors import CheckpointError, nearest
+from fla_sdk.home import data_home, refuse_without_space
 
 _URI = re.compile(r"(?P<scheme>[a-z][a-z0-9+]*):/{1,2}(?P<rest>.*)")  # one slash is what pathlib leaves of two
-
-
-def data_home() -> Path:
-    """Where fetched files are kept: `$FLA_DATA_HOME`, `$OPENPI_DATA_HOME`, or `~/.cache/openpi`."""
-    home = os.environ.get("FLA_DATA_HOME") or os.environ.get("OPENPI_DATA_HOME") or "~/.cache/openpi"
-    return Path(home).expanduser()
 
 
 def is_remote(uri: str | Path) -> bool:
@@ -28,7 +23,7 @@ def is_remote(uri: str | Path) -> bool:
 def fetch(uri: str | Path) -> Path:
     """The file or folder, complete; fetched at first use.
 
-    From a bucket into `<data_home>/<bucket>/<path>`, where openpi looks too, and only when it is all there; from the
+    From a bucket into `<data home>/<bucket>/<path>`, where openpi looks too, and only when it is all there; from the
     Hub into `$FLA_DATA_HOME/hub` or the Hub's own cache, with the user's own token. Raises `CheckpointError` with the
     nearest name when there is no such thing, and when it cannot be fetched whole.
     """
@@ -81,7 +76,7 @@ def _from_hub(repository: str, path: str, *, uri: str) -> Path:
             missing = sum(file.file_size for file in planned if file.will_download)
         except errors.DryRunError:  # the Hub cannot be asked; its cache may be complete
             missing = 0
-        refuse_without_space(missing, place, uri=uri, setting="FLA_DATA_HOME")
+        refuse_without_space(missing, place, what=f"fetching {uri}", error=CheckpointError)
         found = Path(hub.snapshot_download(**wanted)) / path
         if found.exists() and (found.is_file() or any(found.iterdir())):
             return found
@@ -104,16 +99,3 @@ def _from_hub(repository: str, path: str, *, uri: str) -> Path:
     folders = {name.rsplit("/", depth)[0] for name in names for depth in range(1, name.count("/") + 1)}
     hint = f"; did you mean {close!r}?" if (close := nearest(path, {*names, *folders})) else ""
     raise CheckpointError(f"{uri}: {repository} has no file or folder {path!r}{hint}")
-
-
-def refuse_without_space(needed: int, place: Path, *, uri: str, setting: str) -> None:
-    """Raise `CheckpointError` when the disk of `place` has less than `needed` bytes; `setting` is the way out."""
-    import shutil
-
-    existing = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(existing).free
-    if needed > free:
-        raise CheckpointError(
-            f"fetching {uri} takes {needed / 1e9:.2f} GB, {existing} has {free / 1e9:.2f} GB free; make room, or set "
-            f"{setting} to a folder on a larger disk"
-        )
