@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from fla_plugins.lerobot.episodes import EpisodeTable, File, read_episodes, read_tasks
 from fla_plugins.lerobot.images import ImageColumns
-from fla_plugins.lerobot.layout import BOOKKEEPING, TASKS, Layout, read_layout
+from fla_plugins.lerobot.layout import BOOKKEEPING, EPISODES, TASKS, Layout, read_layout
 from fla_plugins.lerobot.parquet import open_parquet, read_columns, to_numpy
 from fla_plugins.lerobot.video_reader import VideoFiles
 from fla_sdk.data.dataset import Feature
+from fla_sdk.data.files import files_fingerprint
 from fla_sdk.errors import DataError, UnknownNameError
 
 
@@ -74,6 +75,15 @@ class LeRobotDataset:
                 f" {list(feature.shape)}; correct the declaration or record the episode again"
             )
         return image
+
+    def frames_fingerprint(self, name: str) -> str:
+        """Over the files that hold the frames of a camera, and the episode table."""
+        layout, episodes = self._layout, self._episodes
+        if name in layout.videos:
+            files = [layout.video_file(name, *file) for file in set(episodes.videos[name])]
+        else:
+            files = [layout.data_file(*file) for file in set(episodes.data)]
+        return files_fingerprint(self.path, [*files, *(self.path / EPISODES).glob("*/*.parquet")])
 
     def task(self, row: int) -> str:
         """What the robot was told to do at this row."""

@@ -57,6 +57,12 @@ class Dataset(Protocol):
         """
         ...
 
+    def frames_fingerprint(self, name: str) -> str:
+        """Changes when frames of a camera change or belong to other rows. Reads no frame: `files_fingerprint` of the
+        files that hold them, and of those that say which rows are where, is enough.
+        """
+        ...
+
     def task(self, row: int) -> str:
         """What the robot was told to do."""
         ...

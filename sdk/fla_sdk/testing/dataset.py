@@ -1,5 +1,6 @@
 """`MemoryDataset`: demonstrations in arrays, for tests that need no files."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,11 @@ class MemoryDataset:
     def frame(self, name: str, row: int) -> NDArray[np.uint8]:
         """One camera frame, RGB `[H, W, 3]`."""
         return self._frames[name][row]
+
+    def frames_fingerprint(self, name: str) -> str:
+        """Over the frames of a camera and the bounds of the episodes."""
+        digest = hashlib.sha256(np.ascontiguousarray(self._frames[name]).data).hexdigest()
+        return fingerprint({"frames": digest, "bounds": self.episode_bounds.tolist()})
 
     def task(self, row: int) -> str:
         """The same for every row."""
