@@ -133,10 +133,13 @@ class TrainConfig:
     keep_last: int = 2
     """Checkpoints that stay on disk."""
 
+    fsdp_devices: int = 1
+    """Over how many devices parameters and optimizer state are split; each of them computes on samples of its own."""
+
     loader_threads: int = 2
 
     def __attrs_post_init__(self) -> None:
-        for name in ("batch_size", "log_every", "save_every", "keep_last", "loader_threads"):
+        for name in ("batch_size", "log_every", "save_every", "keep_last", "fsdp_devices", "loader_threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be at least 1")
         if self.steps < 0:

@@ -92,10 +92,12 @@ class _Run:
         import jax
 
         from fla_sdk.policy import parameters
+        from fla_sdk.training import mesh as meshes
         from fla_sdk.training.optimizer import make_optimizer
         from fla_sdk.training.step import init_state, train_step
 
         config, plugins = self.config, self.plugins
+        mesh = meshes.make_mesh(fsdp_devices=config.fsdp_devices, batch_size=config.batch_size)
 
         # --- Model ------------------------------------------------------------------------------------------------
 
@@ -121,6 +123,8 @@ class _Run:
         state = init_state(params, frozen, optimizer=optimizer, ema=config.ema_decay is not None)
         if newest is not None:
             state = self._resume(state, newest)
+        shardings, rows = meshes.state_shardings(mesh, state), meshes.batch_sharding(mesh)
+        state = jax.device_put(state, shardings)
         step = jax.jit(
             functools.partial(
                 train_step,
@@ -130,6 +134,8 @@ class _Run:
                 ema_decay=config.ema_decay,
                 penalties=penalties,
             ),
+            in_shardings=(shardings, rows, meshes.whole(mesh)),
+            out_shardings=(shardings, meshes.whole(mesh)),
             donate_argnums=0,
         )
         rng = jax.random.key(config.seed)
@@ -149,7 +155,7 @@ class _Run:
                 window: list[Mapping[str, Any]] = []
                 begun = time.monotonic()
                 while done < config.steps and not stop:
-                    state, metrics = step(state, next(self.mixture), rng)
+                    state, metrics = step(state, jax.device_put(next(self.mixture), rows), rng)
                     done += 1
                     window.append(metrics)
                     report: dict[str, float] = {}
