@@ -1,10 +1,16 @@
-"""Where the SDK keeps what it fetched or made, and whether there is room for more."""
+"""Where the SDK keeps what it fetched or made: is there room for more, and does another process write there?"""
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fla_sdk.errors import FlaError
+
+LOCK_LIMIT_S = 6 * 3600.0
+"""How long to wait for another process that makes the same thing."""
 
 
 def data_home() -> Path:
@@ -24,3 +30,26 @@ def refuse_without_space(
             f"{what} takes {needed / 1e9:.2f} GB, {existing} has {free / 1e9:.2f} GB free; make room, or set "
             f"{setting} to a folder on a larger disk"
         )
+
+
+@contextmanager
+def locked(target: Path, *, what: str, error: type[FlaError]) -> Iterator[None]:
+    """One process at a time does `what` at `target`; a second one says so and waits. The lock ends with its process.
+
+    Raises `error` after `LOCK_LIMIT_S`.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(target.with_name(f"{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process is {what}; waiting for it", file=sys.stderr)
+        try:
+            lock.acquire(timeout=LOCK_LIMIT_S)
+        except Timeout as late:
+            raise error(f"another process holds {lock.lock_file} for more than {LOCK_LIMIT_S:g} s") from late
+    try:
+        yield
+    finally:
+        lock.release()

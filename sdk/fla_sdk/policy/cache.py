@@ -12,21 +12,17 @@ import hashlib
 import json
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from fla_sdk.errors import CheckpointError, nearest
-from fla_sdk.home import refuse_without_space
+from fla_sdk.home import locked, refuse_without_space
 from fla_sdk.policy.bucket import Bucket, Object, Unreachable
 from fla_sdk.terminal import progress
-
-LOCK_LIMIT_S = 6 * 3600.0
-"""How long to wait for another process that fetches the same thing."""
 
 _THREADS = 4
 _MIB = 2**20
@@ -53,7 +49,7 @@ def fetch_from_bucket(bucket: str, path: str, *, home: Path) -> Path:
     files = _relative(objects, path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target, uri=uri):
+        with locked(target, what=f"fetching {uri}", error=CheckpointError):
             if not _is_complete(target, home=home):
                 _Copy(uri=uri, source=source, target=target, files=files).complete()
     except OSError as error:
@@ -107,25 +103,6 @@ def _is_complete(target: Path, *, home: Path) -> bool:
         if inside:
             return True
     return False
-
-
-@contextmanager
-def _lock(target: Path, *, uri: str) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(target.with_name(f"{target.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"another process is fetching {uri}; waiting for it", file=sys.stderr)
-        try:
-            lock.acquire(timeout=LOCK_LIMIT_S)
-        except Timeout as error:
-            raise CheckpointError(f"another process holds {lock.lock_file} for more than {LOCK_LIMIT_S} s") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 # --- Copies in the making ---------------------------------------------------------------------------------------------
