@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def refuse_without_space(
 
 
 @contextmanager
-def locked(target: Path, *, what: str, error: type[FlaError]) -> Iterator[None]:
+def locked(target: Path, *, what: str, error: type[FlaError]) -> Generator[None]:
     """One process at a time does `what` at `target`; a second one says so and waits. The lock ends with its process.
 
     Raises `error` after `LOCK_LIMIT_S`.
