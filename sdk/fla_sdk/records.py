@@ -46,7 +46,9 @@ class DatasetFormat:
 
     create: Callable[..., "EpisodeWriter"] | None = None
     """`create(path, *, robot: str, fps: float, state_names: tuple[str, ...], action_names: tuple[str, ...],
-    cameras: tuple[str, ...], video: bool = False)` begins a new dataset; None when the format is read-only."""
+    cameras: tuple[str, ...], video: bool = False, columns: Mapping[str, Feature] = {}, append: bool = False)` begins a
+    new dataset, or takes up one to `append` to; None when the format is read-only. `columns` are further ones, or all
+    of them; cameras among them are `image` or `video`, and a shape `()` is learned from the first frame."""
 
 
 @attrs.frozen(kw_only=True)

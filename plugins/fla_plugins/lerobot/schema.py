@@ -1,49 +1,84 @@
-"""What the recorder writes besides numbers: feature declarations and the metadata that other readers rely on."""
+"""What the recorder declares: its columns, and the metadata that other readers rely on."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from fla_plugins.lerobot.layout import BOOKKEEPING
+from fla_sdk.data.dataset import Feature
+
+PREFIX = "observation.images."
+"""Of the columns of recorded cameras."""
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def vector(names: Sequence[str]) -> dict[str, Any]:
-    """Declaration of a float32 vector with a name per dimension."""
-    return {"dtype": "float32", "shape": [len(names)], "names": list(names)}
+def recorded(
+    state_names: Sequence[str], action_names: Sequence[str], cameras: Sequence[str], *, video: bool
+) -> dict[str, Feature]:
+    """The columns of a recording: state, action, and cameras whose size is learned from the first frame."""
+    vectors = {"observation.state": tuple(state_names), "action": tuple(action_names)}
+    columns = {
+        name: Feature(dtype="float32", shape=(len(names),), names=names) for name, names in vectors.items() if names
+    }
+    kind = "video" if video else "image"
+    return columns | {f"{PREFIX}{camera}": Feature(dtype=kind, shape=()) for camera in cameras}
 
 
-def camera(kind: str, height: int, width: int, details: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Declaration of a camera; `kind` is `image` or `video`."""
-    entry = {"dtype": kind, "shape": [height, width, 3], "names": ["height", "width", "channels"]}
-    return entry | ({"info": dict(details)} if details else {})
+def declared(features: Mapping[str, Feature], details: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Entry `features` of info.json; `details` says how each video is encoded."""
+    entries: dict[str, Any] = {}
+    for name, feature in features.items():
+        names = ["height", "width", "channels"] if feature.is_camera else feature.names and list(feature.names)
+        entries[name] = {"dtype": feature.dtype, "shape": list(feature.shape), "names": names}
+        if name in details:
+            entries[name]["info"] = dict(details[name])
+    return entries | {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in BOOKKEEPING.items()}
 
 
-def bookkeeping() -> dict[str, Any]:
-    return {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in BOOKKEEPING.items()}
-
-
-def data_schema(features: Mapping[str, Any]) -> pa.Schema:
+def data_schema(features: Mapping[str, Feature]) -> pa.Schema:
     """Schema of the data files, with the metadata from which the `datasets` library knows images and vectors."""
+    own = Feature(dtype="", shape=(1,))
     fields: list[Any] = []
     described: dict[str, Any] = {}
-    for name, feature in features.items():
-        dtype, width = feature["dtype"], feature["shape"][0]
-        if dtype == "video":
+    for name, feature in {**features, **{n: attrs.evolve(own, dtype=d) for n, d in BOOKKEEPING.items()}}.items():
+        if feature.dtype == "video":
             continue
-        if dtype == "image":
+        if feature.dtype == "image":
             fields.append((name, IMAGE))
             described[name] = {"_type": "Image"}
             continue
-        value = pa.float32() if dtype == "float32" else pa.int64()
-        one = {"dtype": dtype, "_type": "Value"}
+        value: Any = pa.string() if feature.dtype == "string" else pa.from_numpy_dtype(np.dtype(feature.dtype))
+        one = {"dtype": feature.dtype, "_type": "Value"}
         # LeRobot stores vectors of one dimension as plain numbers.
-        fields.append((name, value if width == 1 else pa.list_(value, width)))
-        described[name] = one if width == 1 else {"feature": one, "length": width, "_type": "Sequence"}
+        if feature.shape == (1,):
+            described[name] = one
+        elif len(feature.shape) == 1:
+            value = pa.list_(value, feature.shape[0])
+            described[name] = {"feature": one, "length": feature.shape[0], "_type": "Sequence"}
+        else:
+            for _ in feature.shape:
+                value = pa.list_(value)
+            kind = f"Array{len(feature.shape)}D"
+            described[name] = {"dtype": feature.dtype, "shape": list(feature.shape), "_type": kind}
+        fields.append((name, value))
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": described}})})
+
+
+def column(values: NDArray[Any], kind: Any) -> Any:
+    """`[T, *shape]` as an Arrow array of the type that `data_schema` gives the column."""
+    array = pa.array(values.ravel())
+    for size in values.shape[:0:-1]:
+        if pa.types.is_fixed_size_list(kind):
+            return pa.FixedSizeListArray.from_arrays(array, type=kind)
+        if pa.types.is_list(kind):
+            array = pa.ListArray.from_arrays(np.arange(0, len(array) + 1, size, dtype=np.int32), array)
+    return array
 
 
 def tasks_table(tasks: Sequence[str]) -> pa.Table:

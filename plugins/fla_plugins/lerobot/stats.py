@@ -11,9 +11,15 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from fla_plugins.lerobot.layout import BOOKKEEPING
+from fla_sdk.data.dataset import Dataset
+
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 GRID = 128
 """Images with a side longer than twice this are sampled on a regular grid for their statistics."""
+
+SAMPLED = 100
+"""Frames that are decoded for the statistics of a camera that was recorded before."""
 
 Stats = Mapping[str, list[Any]]
 
@@ -71,6 +77,27 @@ class ColorCounts:
             "count": [self.frames],
             **{name: _per_channel(quantile(q)) for name, q in QUANTILES.items()},
         }
+
+
+def all_stats(vectors: Mapping[str, NDArray[Any]], colors: Mapping[str, ColorCounts]) -> dict[str, Stats]:
+    """Of the robot's own columns of numbers; nothing is ever normalized by a row number."""
+    own = {
+        name: vector_stats(values)
+        for name, values in vectors.items()
+        if name not in BOOKKEEPING and values.dtype != object
+    }
+    return own | {camera: counts.stats() for camera, counts in colors.items()}
+
+
+def sampled_colors(dataset: Dataset, camera: str, *, frames: int = SAMPLED) -> ColorCounts:
+    """Colours of a recorded camera, of so many of its frames, evenly spaced, each counted for those around it."""
+    colors = ColorCounts()
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(frames, len(dataset))).astype(int))
+    for row in rows.tolist():
+        colors.add(dataset.frame(camera, row))
+    colors.counts *= max(1, round(len(dataset) / len(rows)))
+    colors.frames = len(dataset)
+    return colors
 
 
 def _per_channel(values: NDArray[np.floating]) -> list[Any]:

@@ -1,6 +1,7 @@
 """`VideoEncoder`: one mp4, frame by frame."""
 
 import os
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,20 @@ def choose_codec(height: int, width: int) -> str:
     raise DataError(f"this PyAV has neither {' nor '.join(CODECS)}; install the `av` wheel, or use video=False")
 
 
+def codec_of(entry: Mapping[str, Any]) -> str:
+    """The encoder for more episodes of a camera that info.json describes so; "" for the best that there is."""
+    details = {**(entry.get("video_info") or {}), **(entry.get("info") or {})}
+    encoder = {"av1": "libsvtav1", "h264": "libx264"}.get(str(details.get("video.codec")), "")
+    return encoder if encoder in av.codecs_available else ""
+
+
 class VideoEncoder:
     """Encodes frames of one size to yuv420p as they come, so that a long episode needs no memory."""
 
     def __init__(self, path: Path, *, fps: float, height: int, width: int, codec: str) -> None:
         # SVT-AV1 prints its settings on stderr for every file; 1 leaves its errors. A user's own choice stays.
         os.environ.setdefault("SVT_LOG", "1")
-        self.path, self.frames = path, 0
+        self.path, self.frames, self.codec = path, 0, codec
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = av.open(str(path), "w", format="mp4")
         rate = Fraction(fps).limit_denominator(1001)

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fla_plugins.lerobot import schema
-from fla_plugins.lerobot.commit import Commits, unfinished
-from fla_plugins.lerobot.episode import Moment, check_moment
-from fla_plugins.lerobot.images import encode_png
+from fla_plugins.lerobot.commit import Commits
+from fla_plugins.lerobot.continuation import Progress, is_unbegun, resume
+from fla_plugins.lerobot.episode import Episode
 from fla_plugins.lerobot.layout import (
     BOOKKEEPING,
     DATA_TEMPLATE,
@@ -24,8 +24,9 @@ from fla_plugins.lerobot.layout import (
     TASKS,
     VIDEO_TEMPLATE,
 )
-from fla_plugins.lerobot.stats import ColorCounts, Stats, vector_stats
-from fla_plugins.lerobot.video_writer import VideoEncoder, choose_codec, video_details
+from fla_plugins.lerobot.stats import ColorCounts, all_stats
+from fla_plugins.lerobot.video_writer import video_details
+from fla_sdk.data.dataset import Feature
 from fla_sdk.errors import DataError
 
 FILES_PER_CHUNK = 1000
@@ -46,41 +47,46 @@ class LeRobotWriter:
         *,
         robot: str,
         fps: float,
-        state_names: tuple[str, ...],
-        action_names: tuple[str, ...],
-        cameras: tuple[str, ...],
+        state_names: tuple[str, ...] = (),
+        action_names: tuple[str, ...] = (),
+        cameras: tuple[str, ...] = (),
         video: bool = False,
+        columns: Mapping[str, Feature] | None = None,
+        append: bool = False,
     ) -> None:
-        """Begin a dataset in `path`, which must be absent or empty. Image sizes are learned from the first frame.
+        """Begin a dataset in `path`, which must be absent or empty; or go on with the one there, to `append` to it.
 
         `fps` is in moments per second; the names are those of `state` and `action` dimensions; `cameras` are recorded
-        as lossless PNG, or as `video` (lossy). Raises `DataError`.
+        as lossless PNG, or as `video` (lossy). `columns` are further ones, of any dtype and width, and cameras under
+        their full names; one of shape `()` learns its size from the first frame. Raises `DataError`, with both sides
+        where a dataset to append to has other columns.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise DataError(f"{path} exists and is not an empty folder; record into another one, or remove it first")
         if not (np.isfinite(fps) and fps > 0):
             raise DataError(f"cannot record {path}: fps is {fps!r}, but must be above 0 frames per second")
         for kind, names in (("state", state_names), ("action", action_names), ("camera", cameras)):
             if len(set(names)) != len(names) or any(not name or "/" in name for name in names):
                 raise DataError(f"cannot record {path}: {kind} names {list(names)} must be different, without '/'")
-        if not state_names or not action_names:
-            raise DataError(f"cannot record {path}: state and action need at least one dimension each")
-        path.mkdir(parents=True, exist_ok=True)
+        features = schema.recorded(state_names, action_names, cameras, video=video)
+        _check_columns(path, features, columns or {})
+        features |= columns or {}
         self._path, self._robot = path, robot
-        self._commits = Commits()
         self._fps: float = int(fps) if fps == int(fps) else fps
-        self._state_names, self._action_names = tuple(state_names), tuple(action_names)
-        self._sizes: dict[str, tuple[int, int] | None] = dict.fromkeys(cameras)
-        self._video = video and bool(cameras)
-        self._codecs: dict[str, str] = {}
-        self._features: dict[str, Any] = {}
-        self._tasks: dict[str, int] = {}
-        self._episodes = self._rows = self._rows_in_stats = 0
-        self._table: pa.Table | None = None
-        self._vectors: dict[str, list[NDArray[Any]]] = {}
-        self._colors = {camera: ColorCounts() for camera in cameras}
+        self._commits = Commits()
+        if append and (path / INFO).is_file():
+            self._made = resume(path, features, robot=robot, fps=self._fps, commits=self._commits)
+        elif path.exists() and not (path.is_dir() and is_unbegun(path, leftovers=append)):
+            raise DataError(f"{path} exists and is not an empty folder; record into another one, or remove it first")
+        else:
+            path.mkdir(parents=True, exist_ok=True)
+            self._made = Progress(features=features)
+        self._drafts = 0
         self._closed = False
-        self._begin_episode()
+        self._episode = self.begin()
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes the dataset has."""
+        return self._made.episodes
 
     def add(self, observation: Mapping[str, Any], action: NDArray[np.floating]) -> None:
         """One moment: `images/<camera>` uint8 `[H, W, 3]`, `state` `[S]`, `task`; and the action `[A]` taken there.
@@ -88,58 +94,64 @@ class LeRobotWriter:
         Images of cameras that are not recorded are ignored. A refused moment leaves the episode as it was.
         """
         self._check_open()
-        moment = check_moment(
-            observation,
-            action,
-            where=f"episode {self._episodes}, frame {len(self._moments)} of {self._path}",
-            state_names=self._state_names,
-            action_names=self._action_names,
-            sizes=self._sizes,
-        )
-        if not self._features:
-            self._learn_features(moment)
-        for camera, image in moment.images.items():
-            self._episode_colors[camera].add(image)
-            if not self._video:
-                self._encoded[camera].append(encode_png(image))
-                continue
-            try:
-                self._encoder(camera).add(image)
-            except OSError as error:
-                raise DataError(f"cannot write video of {camera!r} in {self._path}: {error}; free the disk") from error
-        self._moments.append((moment.state, moment.action, moment.task))
+        self._episode.add(observation, action)
+
+    def add_row(self, row: Mapping[str, Any], *, task: str) -> None:
+        """One row: a value for every column. A refused one leaves the episode as it was."""
+        self._check_open()
+        self._episode.add_row(row, task=task)
 
     def save_episode(self) -> None:
         """Commit the current episode. When it fails (a full disk), the episode is not in the dataset."""
         self._check_open()
-        if not self._moments:
-            raise DataError(f"episode {self._episodes} of {self._path} has no frames; add some before saving it")
+        if not len(self._episode):
+            raise DataError(f"episode {self.episodes} of {self._path} has no frames; add some before saving it")
         try:
-            self._commit()
-        except OSError as error:
-            self.discard_episode()
-            raise DataError(
-                f"cannot write episode {self._episodes} of {self._path}: {error}; the {self._episodes} episodes"
-                " before it are safe"
-            ) from error
-        self._begin_episode()
+            self.commit(self._episode)
+        finally:
+            self._episode = self.begin()
 
     def discard_episode(self) -> None:
         """Forget the current episode."""
         self._check_open()
-        for encoder in self._encoders.values():
-            encoder.abort()
-        self._begin_episode()
+        self._episode.abort()
+        self._episode = self.begin()
+
+    def begin(self) -> Episode:
+        """An episode besides the current one, to be filled in any one thread and given to `commit`."""
+        self._check_open()
+        self._drafts += 1
+        draft = self._drafts
+        return Episode(
+            self._made.features,
+            fps=self._fps,
+            where=f"{self._path}, episode {self.episodes}",
+            scratch=lambda name: self._path / "videos" / f"{name}-{draft}.mp4.tmp",
+            codecs=self._made.codecs,
+        )
+
+    def commit(self, episode: Episode) -> None:
+        """Make an episode the next one of the dataset. When it fails, the episode is not in the dataset."""
+        self._check_open()
+        try:
+            self._commit(episode)
+        except OSError as error:
+            raise DataError(
+                f"cannot write episode {self.episodes} of {self._path}: {error}; the {self.episodes} episodes"
+                " before it are safe"
+            ) from error
+        finally:
+            episode.abort()
 
     def close(self) -> None:
         """Finish the dataset; an uncommitted episode is forgotten. May be called twice."""
         if self._closed:
             return
-        self.discard_episode()
-        if self._rows_in_stats < self._rows:
+        self._episode.abort()
+        if self._made.rows_in_stats < self._made.rows:
             self._write_stats()
-        if self._episodes:
-            self._write_info(self._episodes, self._rows, len(self._tasks), indent=4)  # now for people, too
+        if self._made.info:
+            self._write_info(self._made.info, indent=4)  # now for people, too
         self._commits.sync(at_once=True)
         self._closed = True
 
@@ -151,169 +163,173 @@ class LeRobotWriter:
     ) -> None:
         self.close()
 
-    # --- the current episode ------------------------------------------------------------------------------------------
-
     def _check_open(self) -> None:
         if self._closed:
-            raise DataError(f"the recording of {self._path} is closed; create another dataset for more episodes")
-
-    def _begin_episode(self) -> None:
-        self._moments: list[tuple[NDArray[np.float32], NDArray[np.float32], str]] = []
-        self._encoded: dict[str, list[bytes]] = {camera: [] for camera in self._sizes}
-        self._encoders: dict[str, VideoEncoder] = {}
-        self._episode_colors = {camera: ColorCounts() for camera in self._sizes}
-
-    def _learn_features(self, moment: Moment) -> None:
-        sizes = {camera: (image.shape[0], image.shape[1]) for camera, image in moment.images.items()}
-        codecs = {camera: choose_codec(*size) for camera, size in sizes.items()} if self._video else {}
-        cameras: dict[str, Any] = {}
-        for camera, (height, width) in sizes.items():
-            details = (
-                video_details(fps=self._fps, height=height, width=width, codec=codecs[camera]) if self._video else None
-            )
-            cameras[_key(camera)] = schema.camera("video" if self._video else "image", height, width, details)
-        self._sizes.update(sizes)
-        self._codecs = codecs
-        self._features = {
-            "observation.state": schema.vector(self._state_names),
-            "action": schema.vector(self._action_names),
-            **cameras,
-            **schema.bookkeeping(),
-        }
-        self._schema = schema.data_schema(self._features)
-
-    def _encoder(self, camera: str) -> VideoEncoder:
-        if camera not in self._encoders:
-            size = self._sizes[camera]
-            assert size is not None  # learned from the first frame
-            self._encoders[camera] = VideoEncoder(
-                unfinished(self._file(VIDEO_TEMPLATE, self._episodes, video_key=_key(camera))),
-                fps=self._fps,
-                height=size[0],
-                width=size[1],
-                codec=self._codecs[camera],
-            )
-        return self._encoders[camera]
+            raise DataError(f"the recording of {self._path} is closed; open it with append=True for more episodes")
 
     # --- commit -------------------------------------------------------------------------------------------------------
 
-    def _commit(self) -> None:
-        length = len(self._moments)
-        for camera in self._sizes:
-            frames = self._encoders[camera].frames if self._video else len(self._encoded[camera])
-            if frames != length:
+    def _commit(self, episode: Episode) -> None:
+        made, length = self._made, len(episode)
+        frames = {name: len(images) for name, images in episode.images.items()}
+        frames |= {name: video.frames for name, video in episode.videos.items()}
+        for name, count in frames.items():
+            if count != length:
                 raise DataError(
-                    f"episode {self._episodes} of {self._path}: camera {camera!r} has {frames} frames for {length}"
-                    " rows; discard the episode"
+                    f"episode {self.episodes} of {self._path}: camera {name!r} has {count} frames for {length} rows;"
+                    " the episode is dropped"
                 )
-        tasks = dict(self._tasks)
-        for _, _, task in self._moments:
+        _check_sizes(self._path, made.features, episode.features)
+        info = made.info or self._first_info(episode)
+        tasks = dict(made.tasks)
+        for task in episode.tasks:
             tasks.setdefault(task, len(tasks))
-        vectors = self._episode_vectors(tasks)
-        with self._commits.replacing(self._file(DATA_TEMPLATE, self._episodes)) as temporary:
-            pq.write_table(self._data_table(vectors), temporary)
-        for camera, encoder in self._encoders.items():
-            encoder.finish()
-            self._commits.publish(encoder.path, self._file(VIDEO_TEMPLATE, self._episodes, video_key=_key(camera)))
-        if len(tasks) > len(self._tasks):
+        vectors = self._vectors(episode, tasks)
+        with self._commits.replacing(self._file(info, "data_path", made.next_data)) as temporary:
+            pq.write_table(_data_table(episode, vectors), temporary)
+        for name, video in episode.videos.items():
+            video.finish()
+            number = made.next_video.get(name, 0)
+            file = self._file(info, "video_path", number, video_key=name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._commits.publish(video.path, file)
+        if len(tasks) > len(made.tasks):
             with self._commits.replacing(self._path / TASKS) as temporary:
                 pq.write_table(schema.tasks_table(list(tasks)), temporary)
-        row = pa.Table.from_pylist([self._episode_row(length, vectors)])
-        table = row if self._table is None else pa.concat_tables([self._table, row]).combine_chunks()
-        with self._commits.replacing(self._file(EPISODES_TEMPLATE, self._episodes // EPISODES_PER_TABLE)) as temporary:
+        row = pa.Table.from_pylist([self._episode_row(episode, vectors, info["chunks_size"])], schema=made.table_schema)
+        table = row if made.table is None else pa.concat_tables([made.table, row]).combine_chunks()
+        with self._commits.replacing(self._table_file(made.next_table)) as temporary:
             pq.write_table(table, temporary, use_dictionary=False, write_statistics=False)
         self._commits.sync()
-        self._write_info(self._episodes + 1, self._rows + length, len(tasks))
+        episodes, rows = made.episodes + 1, made.rows + length
+        info = info | {"total_episodes": episodes, "total_frames": rows, "total_tasks": len(tasks)}
+        info["splits"] = {"train": f"0:{episodes}"}
+        self._write_info(info)
         # From here the episode exists.
-        self._tasks, self._table = tasks, table if len(table) < EPISODES_PER_TABLE else None
-        self._episodes, self._rows = self._episodes + 1, self._rows + length
+        made.features, made.tasks, made.info = episode.features, tasks, info
+        made.episodes, made.rows, made.next_data = episodes, rows, made.next_data + 1
+        made.codecs = {name: video.codec for name, video in episode.videos.items()}
+        for name in episode.videos:
+            made.next_video[name] = made.next_video.get(name, 0) + 1
+        full = len(table) >= EPISODES_PER_TABLE
+        made.table, made.next_table = None if full else table, made.next_table + full
+        episode.videos = {}
         for name, values in vectors.items():
             if name not in BOOKKEEPING:
-                self._vectors.setdefault(name, []).append(values)
-        for camera, colors in self._episode_colors.items():
-            self._colors[camera].merge(colors)
-        if self._rows >= 1.5 * self._rows_in_stats:
+                made.vectors.setdefault(name, []).append(values)
+        for name, colors in episode.colors.items():
+            made.colors.setdefault(name, ColorCounts()).merge(colors)
+        if made.rows >= 1.5 * made.rows_in_stats:
             self._write_stats()
 
-    def _episode_vectors(self, tasks: Mapping[str, int]) -> dict[str, NDArray[Any]]:
-        """Every low-dimensional column of the episode, `[T, D]`."""
-        count = np.arange(len(self._moments))
-        return {
-            "observation.state": np.stack([state for state, _, _ in self._moments]),
-            "action": np.stack([action for _, action, _ in self._moments]),
+    def _vectors(self, episode: Episode, tasks: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+        """Every low-dimensional column of the episode, `[T, *shape]`."""
+        count = np.arange(len(episode))
+        own = {
+            name: np.array(values, object)[:, None] if episode.features[name].dtype == "string" else np.stack(values)
+            for name, values in episode.columns.items()
+        }
+        return own | {
             "timestamp": (count / self._fps).astype(np.float32)[:, None],
             "frame_index": count[:, None],
-            "episode_index": np.full_like(count, self._episodes)[:, None],
-            "index": (self._rows + count)[:, None],
-            "task_index": np.array([tasks[task] for _, _, task in self._moments])[:, None],
+            "episode_index": np.full_like(count, self.episodes)[:, None],
+            "index": (self._made.rows + count)[:, None],
+            "task_index": np.array([tasks[task] for task in episode.tasks])[:, None],
         }
 
-    def _data_table(self, vectors: Mapping[str, NDArray[Any]]) -> pa.Table:
-        columns: list[pa.Array] = []
-        for field in self._schema:
-            if field.name in vectors:
-                values = pa.array(vectors[field.name].ravel())
-                is_list = pa.types.is_fixed_size_list(field.type)
-                columns.append(pa.FixedSizeListArray.from_arrays(values, type=field.type) if is_list else values)
-            else:
-                encoded = self._encoded[field.name.removeprefix(_key(""))]
-                paths = [f"frame-{i:06d}.png" for i in range(len(encoded))]
-                columns.append(pa.StructArray.from_arrays([encoded, paths], fields=list(field.type)))
-        return pa.Table.from_arrays(columns, schema=self._schema)
-
-    def _episode_row(self, length: int, vectors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-        chunk, file = divmod(self._episodes, FILES_PER_CHUNK)
+    def _episode_row(self, episode: Episode, vectors: Mapping[str, NDArray[Any]], size: int) -> dict[str, Any]:
+        made, length = self._made, len(episode)
         row: dict[str, Any] = {
-            "episode_index": self._episodes,
-            "tasks": list(dict.fromkeys(task for _, _, task in self._moments)),
+            "episode_index": self.episodes,
+            "tasks": list(dict.fromkeys(episode.tasks)),
             "length": length,
-            "data/chunk_index": chunk,
-            "data/file_index": file,
-            "dataset_from_index": self._rows,
-            "dataset_to_index": self._rows + length,
+            **_place("data", made.next_data, size),
+            "dataset_from_index": made.rows,
+            "dataset_to_index": made.rows + length,
         }
-        for camera in self._encoders:
-            prefix = f"videos/{_key(camera)}"
-            row |= {f"{prefix}/chunk_index": chunk, f"{prefix}/file_index": file}
-            row |= {f"{prefix}/from_timestamp": 0.0, f"{prefix}/to_timestamp": length / self._fps}
-        for name, stats in _all_stats(vectors, self._episode_colors).items():
+        for name in episode.videos:
+            row |= _place(f"videos/{name}", made.next_video.get(name, 0), size)
+            row |= {f"videos/{name}/from_timestamp": 0.0, f"videos/{name}/to_timestamp": length / self._fps}
+        for name, stats in all_stats(vectors, episode.colors).items():
             row |= {f"stats/{name}/{stat}": value for stat, value in stats.items()}
-        table_chunk, table_file = divmod(self._episodes // EPISODES_PER_TABLE, FILES_PER_CHUNK)
-        return row | {"meta/episodes/chunk_index": table_chunk, "meta/episodes/file_index": table_file}
+        return row | _place("meta/episodes", made.next_table, FILES_PER_CHUNK)
 
-    def _write_info(self, episodes: int, rows: int, tasks: int, *, indent: int | None = None) -> None:
-        info = {
+    def _first_info(self, episode: Episode) -> dict[str, Any]:
+        details = {
+            name: video_details(fps=self._fps, height=shape[0], width=shape[1], codec=video.codec)
+            for name, video in episode.videos.items()
+            if (shape := episode.features[name].shape)
+        }
+        return {
             "codebase_version": "v3.0",
             "fps": self._fps,
-            "features": self._features,
-            "total_episodes": episodes,
-            "total_frames": rows,
-            "total_tasks": tasks,
+            "features": schema.declared(episode.features, details),
+            "total_episodes": 0,
+            "total_frames": 0,
+            "total_tasks": 0,
             "chunks_size": FILES_PER_CHUNK,
             "data_files_size_in_mb": 100,
             "video_files_size_in_mb": 200,
             "data_path": DATA_TEMPLATE,
-            "video_path": VIDEO_TEMPLATE if self._video else None,
+            "video_path": VIDEO_TEMPLATE if details else None,
             "robot_type": self._robot,
-            "splits": {"train": f"0:{episodes}"},
+            "splits": {},
         }
+
+    def _write_info(self, info: dict[str, Any], *, indent: int | None = None) -> None:
         self._commits.write_text(self._path / INFO, json.dumps(info, indent=indent))
 
     def _write_stats(self) -> None:
-        vectors = {name: np.concatenate(parts) for name, parts in self._vectors.items()}
-        self._commits.write_text(self._path / STATS, json.dumps(_all_stats(vectors, self._colors)))
-        self._rows_in_stats = self._rows
+        vectors = {name: np.concatenate(parts) for name, parts in self._made.vectors.items()}
+        self._commits.write_text(self._path / STATS, json.dumps(all_stats(vectors, self._made.colors)))
+        self._made.rows_in_stats = self._made.rows
 
-    def _file(self, template: str, number: int, **keys: str) -> Path:
+    def _file(self, info: Mapping[str, Any], template: str, number: int, **keys: str) -> Path:
+        chunk, file = divmod(number, info["chunks_size"])
+        return self._path / info[template].format(chunk_index=chunk, file_index=file, **keys)
+
+    def _table_file(self, number: int) -> Path:
         chunk, file = divmod(number, FILES_PER_CHUNK)
-        return self._path / template.format(chunk_index=chunk, file_index=file, **keys)
+        return self._path / EPISODES_TEMPLATE.format(chunk_index=chunk, file_index=file)
 
 
-def _key(camera: str) -> str:
-    return f"observation.images.{camera}"
+def _place(prefix: str, number: int, size: int) -> dict[str, int]:
+    chunk, file = divmod(number, size)
+    return {f"{prefix}/chunk_index": chunk, f"{prefix}/file_index": file}
 
 
-def _all_stats(vectors: Mapping[str, NDArray[Any]], colors: Mapping[str, ColorCounts]) -> dict[str, Stats]:
-    """Of the robot's own columns; nothing is ever normalized by a row number."""
-    own = {name: vector_stats(values) for name, values in vectors.items() if name not in BOOKKEEPING}
-    return own | {_key(camera): counts.stats() for camera, counts in colors.items()}
+def _data_table(episode: Episode, vectors: Mapping[str, NDArray[Any]]) -> pa.Table:
+    fields = schema.data_schema(episode.features)
+    columns: list[pa.Array] = []
+    for field in fields:
+        if field.name in vectors:
+            columns.append(schema.column(vectors[field.name], field.type))
+            continue
+        encoded = episode.images[field.name]
+        paths = [f"frame-{i:06d}.png" for i in range(len(encoded))]
+        columns.append(pa.StructArray.from_arrays([encoded, paths], fields=list(field.type)))
+    return pa.Table.from_arrays(columns, schema=fields)
+
+
+def _check_columns(path: Path, recorded: Mapping[str, Feature], columns: Mapping[str, Feature]) -> None:
+    for name, feature in columns.items():
+        if name in recorded or name in BOOKKEEPING:
+            raise DataError(f"cannot record {path}: column {name!r} is made by the recorder; leave it out")
+        if not name or "/" in name:
+            raise DataError(f"cannot record {path}: column name {name!r} must not be empty, nor have a '/'; rename it")
+        if not feature.is_camera and (not feature.shape or 0 in feature.shape):
+            raise DataError(f"cannot record {path}: column {name!r} has shape {list(feature.shape)}; 1 number is [1]")
+        if feature.dtype == "string" and feature.shape != (1,):
+            raise DataError(f"cannot record {path}: column {name!r} of text has shape {list(feature.shape)}, not [1]")
+    if not columns and not {"observation.state", "action"} <= recorded.keys():
+        raise DataError(f"cannot record {path}: state and action need at least one dimension each")
+
+
+def _check_sizes(path: Path, dataset: Mapping[str, Feature], episode: Mapping[str, Feature]) -> None:
+    """Episodes that were filled at the same time have learned their sizes each on its own."""
+    for name, feature in dataset.items():
+        if feature.shape and feature.shape != episode[name].shape:
+            raise DataError(
+                f"{path}: images {name!r} of the episode are {list(episode[name].shape[:2])}, but the dataset has"
+                f" {list(feature.shape[:2])} (height, width); resize them, or record another dataset"
+            )

@@ -15,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder of the dataset")
     parser.add_argument("--seed", type=int, default=0, help="of the first episode (default 0)")
     parser.add_argument("--video", action="store_true", help="store camera frames as video instead of images")
+    parser.add_argument("--resume", action="store_true", help="go on with the dataset in DIR until it has --episodes")
     parser.add_argument("--format", default="lerobot", help="dataset format (default lerobot)")
     add_options(parser, "benchmark")
 
@@ -31,6 +32,7 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         dataset_format=arguments.format,
         video=arguments.video,
         seed=arguments.seed,
+        resume=arguments.resume,
         options=parse_options(arguments.option),
     )
     print(f"recorded {made.episodes} episodes ({made.rows} rows, {made.attempts} attempts) in {made.path}")

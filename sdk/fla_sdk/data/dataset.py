@@ -68,11 +68,32 @@ class Dataset(Protocol):
         ...
 
 
+class EpisodeDraft(Protocol):
+    """One episode in the making, filled by one thread."""
+
+    def add_row(self, row: Mapping[str, Any], *, task: str) -> None:
+        """A value for every column of the dataset; images as uint8 `[H, W, 3]`."""
+        ...
+
+    def abort(self) -> None:
+        """Forget it."""
+        ...
+
+
 class EpisodeWriter(Protocol):
     """Records episodes; an episode is on disk whole or not at all."""
 
+    @property
+    def episodes(self) -> int:
+        """How many the dataset has."""
+        ...
+
     def add(self, observation: Mapping[str, Any], action: NDArray[np.floating]) -> None:
         """One moment of the current episode: `Environment.observe()` and the action `[A]` taken from there."""
+        ...
+
+    def add_row(self, row: Mapping[str, Any], *, task: str) -> None:
+        """One row of the current episode: a value for every column; images as uint8 `[H, W, 3]`."""
         ...
 
     def save_episode(self) -> None:
@@ -81,6 +102,14 @@ class EpisodeWriter(Protocol):
 
     def discard_episode(self) -> None:
         """Forget the current episode."""
+        ...
+
+    def begin(self) -> EpisodeDraft:
+        """An episode besides the current one; several may be filled at once, each in its own thread."""
+        ...
+
+    def commit(self, episode: Any) -> None:
+        """Make what `begin` gave the next episode of the dataset."""
         ...
 
     def close(self) -> None:

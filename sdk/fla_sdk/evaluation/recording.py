@@ -39,9 +39,10 @@ def record(
     dataset_format: str = "lerobot",
     video: bool = False,
     seed: int = 0,
+    resume: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> Recording:
-    """Record `episodes` successful demonstrations into `out`.
+    """Record `episodes` successful demonstrations into `out`; with `resume`, until there are so many.
 
     Raises `DataError` when the expert fails more than four times for each success.
     """
@@ -67,26 +68,31 @@ def record(
         action_names=robot.action.names,
         cameras=tuple(camera.name for camera in robot.cameras if camera.slot is not None),
         video=video,
+        append=resume,
     )
-    kept = attempts = rows = 0
+    begun = kept = writer.episodes
+    attempts = rows = 0
+    seed += 25 * begun  # past every attempt at the episodes that are there: an episode must not come twice
     try:
-        with progress(f"recording {name}", episodes) as advance:
+        with progress(f"recording {name}", episodes - begun) as advance:
             while kept < episodes:
-                if attempts >= 5 * max(kept, 4):
-                    raise DataError(f"the expert of {benchmark!r} solved only {kept} of {attempts} episodes; giving up")
+                if attempts >= 5 * max(kept - begun, 4):
+                    raise DataError(
+                        f"the expert of {benchmark!r} solved only {kept - begun} of {attempts} episodes; giving up"
+                    )
                 take = _Take(expert, writer, seed + attempts)
                 episode = play(environment, take, seed=seed + attempts, max_steps=chosen.max_steps)
                 attempts += 1
                 if episode.success:
                     writer.save_episode()
                     kept, rows = kept + 1, rows + episode.steps
-                    advance(f"{kept} of {attempts} attempts kept")
+                    advance(f"{kept - begun} of {attempts} attempts kept")
                 else:
                     writer.discard_episode()
     finally:
         writer.close()
         environment.close()
-    return Recording(path=out, episodes=kept, attempts=attempts, rows=rows)
+    return Recording(path=out, episodes=kept - begun, attempts=attempts, rows=rows)
 
 
 class _Take:

@@ -27,9 +27,9 @@ def writer(tmp_path):
         ({"state": np.array([0, np.nan, 0], np.float32)}, [1, 2], ("state 'b' is nan",)),
         ({}, [1], ("action has shape [1]", "[2]: a, b")),
         ({}, [1, np.inf], ("action 'b' is inf",)),
-        ({"images/front": np.zeros((64, 96, 3))}, [1, 2], ("'front' is float64", "uint8")),
+        ({"images/front": np.zeros((64, 96, 3))}, [1, 2], ("front' is float64", "uint8")),
         ({"images/front": np.zeros((3, 64, 96), np.uint8)}, [1, 2], ("uint8 [3, 64, 96]", "[height, width, 3]")),
-        ({"images/wrist": np.zeros((62, 96, 3), np.uint8)}, [1, 2], ("'wrist' is [62, 96]", "dataset has [64, 96]")),
+        ({"images/wrist": np.zeros((62, 96, 3), np.uint8)}, [1, 2], ("wrist' is [62, 96]", "dataset has [64, 96]")),
     ],
 )
 def test_a_moment_that_does_not_fit_is_refused_and_the_episode_goes_on(

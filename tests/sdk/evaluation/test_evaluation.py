@@ -51,6 +51,13 @@ def test_only_successful_episodes_are_recorded(tmp_path: Path) -> None:
     assert len(dataset) == made.rows
     # An idle arm would use all 25 steps.
     assert np.diff(dataset.episode_bounds, axis=1).max() < 25
+    more = record(registry, benchmark="moody", embodiment="planar2", episodes=5, out=made.path, resume=True)
+    assert more.episodes == 2
+    longer = registry.open_dataset(str(made.path))
+    assert longer is not None
+    starts = longer.column("observation.state")[longer.episode_bounds[:, 0]]
+    assert len(np.unique(starts, axis=0)) == 5  # no episode was recorded twice
+    np.testing.assert_array_equal(longer.column("action")[: len(dataset)], dataset.column("action"))
 
 
 def test_an_expert_that_never_succeeds_is_given_up(tmp_path: Path) -> None:
