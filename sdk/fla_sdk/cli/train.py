@@ -2,7 +2,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--embodiment", action="append", default=[], metavar="NAME", help="robot of each --data, in the same order"
     )
     parser.add_argument("--weight", action="append", type=float, default=[], metavar="W", help="weight of each --data")
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="what the robot of each --data is told, with {task}",
+    )
+    parser.add_argument(
+        "--episodes", action="append", default=[], metavar="LIST", help="episodes of each --data, such as 0:40,45"
+    )
+    parser.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE", help="of the episodes, not trained on")
     parser.add_argument("--skip-idle", action="store_true", help="leave out moments at which the robot stands still")
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument("--steps", type=int, help="optimizer steps; the learning rate still decays as the recipe says")
@@ -86,29 +97,32 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
             changes[name] = value
     if arguments.data:
         changes["sources"] = sources(
-            arguments.data, arguments.embodiment, arguments.weight, skip_idle=arguments.skip_idle
+            arguments.data,
+            {"embodiment": arguments.embodiment, "weight": arguments.weight}
+            | {"prompt": arguments.prompt, "episodes": arguments.episodes},
+            hold_out=arguments.hold_out,
+            skip_idle=arguments.skip_idle,
         )
-    elif arguments.embodiment or arguments.weight:
-        raise ConfigError("--embodiment and --weight belong to --data; give --data DIR as well")
+    elif arguments.embodiment or arguments.weight or arguments.prompt or arguments.episodes or arguments.hold_out:
+        raise ConfigError(
+            "--embodiment, --weight, --prompt, --episodes and --hold-out belong to --data; give --data DIR as well"
+        )
     return override(config, changes, where="command line") if changes else config
 
 
-def sources(
-    data: Sequence[str], embodiments: Sequence[str], weights: Sequence[float], *, skip_idle: bool = False
-) -> list[Source]:
-    """One source per dataset; a single embodiment or no weight stands for all."""
-    if not embodiments:
+def sources(data: Sequence[str], given: Mapping[str, Sequence[Any]], **shared: Any) -> list[Source]:
+    """One source per dataset. `given` are values for each of them, or a single one for all; `shared` is for all."""
+    if not given.get("embodiment"):
         raise ConfigError("which robot made the data? give --embodiment NAME (see `fla embodiments`)")
-    if len(embodiments) == 1:
-        embodiments = list(embodiments) * len(data)
-    weights = weights or [1.0] * len(data)
-    for flag, values in (("--embodiment", embodiments), ("--weight", weights)):
-        if len(values) != len(data):
-            raise ConfigError(f"{len(data)} times --data but {len(values)} times {flag}; give one for each")
-    return [
-        Source(data=d, embodiment=e, weight=w, skip_idle=skip_idle)
-        for d, e, w in zip(data, embodiments, weights, strict=True)
-    ]
+    fields: dict[str, Sequence[Any]] = {}
+    for name, values in given.items():
+        if len(values) == 1:
+            values = [values[0]] * len(data)
+        if values and len(values) != len(data):
+            raise ConfigError(f"{len(data)} times --data but {len(values)} times --{name}; give one for each")
+        if values:
+            fields[name] = values
+    return [Source(data=d, **{name: fields[name][i] for name in fields}, **shared) for i, d in enumerate(data)]
 
 
 def _assignment(text: str) -> tuple[str, Any]:

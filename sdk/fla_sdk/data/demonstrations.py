@@ -1,5 +1,6 @@
 """`Demonstrations`: a dataset bound to the embodiment that made it, read as `Sample`s."""
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fla_sdk.codec import model_actions, model_state
 from fla_sdk.data.dataset import Dataset, Feature
+from fla_sdk.data.quarantine import Quarantine
+from fla_sdk.data.wording import Wording
 from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import DataError, nearest
 from fla_sdk.normalization import fingerprint
@@ -24,20 +26,41 @@ STILL = 1e-3
 class Demonstrations:
     """Samples of one embodiment: the state and images of a row, and the `horizon` actions from there.
 
-    Windows are index arithmetic on columns in memory; images are decoded one row at a time. Raises `DataError` when the
-    dataset does not fit the embodiment, with both sides printed.
+    Windows are index arithmetic on columns; images are decoded one row at a time. Raises `DataError` when the dataset
+    does not fit the embodiment, with both sides printed.
     """
 
-    def __init__(self, dataset: Dataset, embodiment: Embodiment, *, horizon: int, skip_idle: bool = False) -> None:
-        """`skip_idle` leaves out the moments after which nothing moves for a whole chunk; they stay in the chunks of
-        the moments before them. Where a robot rests, its state gives the action away and nothing is learned about
-        images (openpi filters DROID for the same reason).
+    def __init__(
+        self,
+        dataset: Dataset,
+        embodiment: Embodiment,
+        *,
+        horizon: int,
+        episodes: NDArray[np.integer] | None = None,
+        prompt: str = "{task}",
+        skip_idle: bool = False,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        """`episodes` are the numbers of those to use, rising; all by default. `prompt` is a `Wording`.
+
+        `skip_idle` leaves out the moments after which nothing moves for a whole chunk; they stay in the chunks of the
+        moments before them. Where a robot rests, its state gives the action away and nothing is learned about images
+        (openpi filters DROID for the same reason). `quarantine` is where damaged episodes go; without one they are
+        refused.
         """
         self.dataset, self.embodiment, self.horizon = dataset, embodiment, horizon
+        self.quarantine = Quarantine() if quarantine is None else quarantine
+        chosen = np.arange(len(dataset.episode_bounds)) if episodes is None else episodes
+        for episode in chosen:
+            if (reason := dataset.damaged.get(int(episode))) is not None:
+                self.quarantine.add(dataset.path, int(episode), reason)
+        self.episodes = chosen[~np.isin(chosen, list(dataset.damaged))]
+        """Numbers of the episodes that samples begin in."""
         columns = _Columns(dataset)
         self.states = _vectors(dataset, columns, embodiment, embodiment.state, "state")
         self.actions = _vectors(dataset, columns, embodiment, embodiment.action, "action")
         self.camera_keys = _camera_keys(dataset, embodiment)
+        self.wording = Wording(prompt, dataset)
         if dataset.fps != embodiment.control_hz:
             warnings.warn(
                 f"{dataset.path}: recorded at {dataset.fps:g} Hz, embodiment {embodiment.name!r} is controlled at "
@@ -45,14 +68,19 @@ class Demonstrations:
                 f"{horizon / embodiment.control_hz:.2f} s instead of {horizon / dataset.fps:.2f} s",
                 stacklevel=2,
             )
-        bounds = dataset.episode_bounds
-        self._episode_end = np.repeat(bounds[:, 1], bounds[:, 1] - bounds[:, 0])
-        self.rows: NDArray[np.int64] = np.arange(len(dataset))
-        """Rows of the dataset that samples begin at."""
+        bounds = dataset.episode_bounds[self.episodes]
+        lengths = bounds[:, 1] - bounds[:, 0]
+        skipped = np.repeat(bounds[:, 1] - np.cumsum(lengths), lengths)
+        self.rows: NDArray[np.int64] = np.arange(len(skipped)) + skipped
+        """Rows of the dataset that samples begin at, rising."""
         if skip_idle:
-            self.rows = self.rows[~self._idle()]
-            if not len(self.rows):
-                raise DataError(f"dataset {dataset.path}: nothing ever moves, so nothing is left to train on")
+            self.rows = np.concatenate([rows[~self._idle(rows)] for rows in self._blocks()])
+        if not len(self.rows):
+            raise DataError(
+                f"dataset {dataset.path}: nothing is left to train on, because "
+                + ("nothing ever moves" if skip_idle else f"{len(self.episodes)} episodes are chosen and have no rows")
+            )
+        self._check_finite()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,24 +91,50 @@ class Demonstrations:
         return Sample(
             images={camera: self.dataset.frame(key, row) for camera, key in self.camera_keys.items()},
             state=self.states[row],
-            task=self.dataset.task(row),
+            task=self.wording(row),
             actions=self.actions[rows],
             actions_is_pad=is_pad,
         )
 
+    def place(self, row: int) -> int:
+        """The inverse of `rows`: the number of the sample that begins at `row`."""
+        return int(np.searchsorted(self.rows, row))
+
     def window(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Rows of the action chunk that begins at `row`, `[T]`, and which of them repeat the episode's last one."""
         rows = row + np.arange(self.horizon)
-        last = self._episode_end[row] - 1
+        last = int(self.episode_end(np.array([row]))[0]) - 1
         return np.minimum(rows, last), rows > last
 
-    def _idle(self) -> NDArray[np.bool_]:
-        """`[N]`: whether the state stays within `STILL` for the rest of the chunk (or of the episode)."""
-        idle = np.ones(len(self.dataset), np.bool_)
+    def episode_end(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
+        """One past the last row of the episode that each of `rows` is in."""
+        ends = self.dataset.episode_bounds[:, 1]
+        return ends[np.searchsorted(ends, rows, side="right")]
+
+    def _idle(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Of each row, whether the state stays within `STILL` for the rest of the chunk (or of the episode)."""
+        idle = np.ones(len(rows), np.bool_)
+        last = self.episode_end(rows) - 1
         for step in range(1, self.horizon + 1):
-            later = np.minimum(np.arange(len(idle)) + step, self._episode_end - 1)
-            idle &= np.abs(self.states[later] - self.states).max(axis=1) < STILL
+            idle &= np.abs(self.states[np.minimum(rows + step, last)] - self.states[rows]).max(axis=1) < STILL
         return idle
+
+    def _check_finite(self) -> None:
+        for kind, vectors in (("state", self.states), ("action", self.actions)):
+            for rows in self._blocks():
+                if not (finite := np.isfinite(vectors[rows]).all(axis=1)).all():
+                    row = int(rows[np.argmin(finite)])
+                    episode = int(np.searchsorted(self.dataset.episode_bounds[:, 1], row, side="right"))
+                    raise DataError(
+                        f"dataset {self.dataset.path}: the {kind} of row {row} (episode {episode}, frame "
+                        f"{row - int(self.dataset.episode_bounds[episode, 0])}) is not finite; leave the episode out "
+                        "with --episodes, or record it again"
+                    )
+
+    def _blocks(self, size: int = 1 << 16) -> Iterator[NDArray[np.int64]]:
+        """All `rows`, some at a time."""
+        for start in range(0, len(self.rows), size):
+            yield self.rows[start : start + size]
 
     @property
     def fingerprint(self) -> str:
@@ -95,25 +149,9 @@ class Demonstrations:
                 "action": [(f.names, f.unit, f.predict) for f in e.action],
                 "horizon": self.horizon,
                 "rows": len(self.rows),
+                "episodes": hashlib.sha256(np.asarray(self.episodes, np.int64).tobytes()).hexdigest(),
             }
         )
-
-    def model_states(self) -> Floats:
-        """States of all samples in the model's convention, `[N, S]`."""
-        return model_state(self.embodiment, self.states[self.rows])
-
-    def model_actions(self, *, block: int = 4096) -> Floats:
-        """Steps of all chunks as the model predicts them, `[M, A]`, without those past an episode's end."""
-        return np.concatenate(list(self._action_blocks(block)))
-
-    def _action_blocks(self, block: int) -> Iterator[Floats]:
-        steps = np.arange(self.horizon)
-        for start in range(0, len(self), block):
-            rows = self.rows[start : start + block]
-            windows = rows[:, None] + steps
-            real = windows < self._episode_end[rows][:, None]
-            chunks = self.actions[np.minimum(windows, len(self.dataset) - 1)]
-            yield model_actions(self.embodiment, chunks, self.states[rows])[real]
 
 
 class _Columns(Mapping[str, Any]):
@@ -156,9 +194,6 @@ def _vectors(dataset: Dataset, columns: _Columns, embodiment: Embodiment, space:
             f"{where}: the {kind} dimensions are named {', '.join(names)} in the dataset, "
             f"{', '.join(space.names)} in the embodiment. Rename one side, in the order of the data."
         )
-    if not np.isfinite(vectors).all():
-        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise DataError(f"dataset {dataset.path}: the {kind} of row {row} is not finite")
     return vectors
 
 

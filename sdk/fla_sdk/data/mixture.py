@@ -1,49 +1,104 @@
 """`Mixture`: an endless, weighted, repeatable stream of batches over demonstrations of several robots."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
+import attrs
 import numpy as np
 
 from fla_sdk.codec import Codec, collate
 from fla_sdk.data.demonstrations import Demonstrations
-from fla_sdk.errors import DataError
+from fla_sdk.data.order import WindowOrder
+from fla_sdk.errors import ConfigError, DataError, EpisodeError
 from fla_sdk.model import Batch
+from fla_sdk.sample import Sample
+
+SUBSTITUTES = 100
+"""Samples to try in place of a damaged one."""
+
+Sampling = Literal["weight", "size", "temperature"]
+Batches = Literal["mixed", "embodiment"]
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Part:
+    """One source of a mixture."""
+
+    demonstrations: Demonstrations
+    codec: Codec
+    weight: float = 1.0
+    window: int | None = None
+    """Shuffle the rows of so many episodes together, which keeps reads near each other; None shuffles all rows."""
+
+
+def shares(parts: Sequence[Part], *, sampling: Sampling, temperature: float) -> list[float]:
+    """How often each part is drawn from, summing to 1.
+
+    By `weight` alone; by weight times `size`, which is every sample equally often at equal weights; or by weight times
+    size to the power of 1/`temperature`, in between (Arivazhagan et al., arXiv:1907.05019).
+    """
+    if bad := [f"{part.weight:g}" for part in parts if part.weight <= 0]:
+        raise DataError(f"weights of a mixture must be above 0, got {', '.join(bad)}")
+    power = {"weight": 0.0, "size": 1.0, "temperature": 1.0 / temperature}[sampling]
+    raw = np.array([part.weight * len(part.demonstrations) ** power for part in parts])
+    return (raw / raw.sum()).tolist()
 
 
 class Mixture:
-    """Batches drawn from `parts` by `weights`; the order depends on `seed` alone, not on threads or timing.
+    """Batches drawn from `parts`; the sequence depends on `seed` alone, not on threads, timing or number of processes.
 
     Every part is shuffled and repeated on its own. `state` and `restore` make a resumed run continue with the very next
-    batch.
+    batch. A sample of a damaged episode is replaced by another of the same part, the same one each time, when the
+    quarantine's budget allows.
     """
 
     def __init__(
         self,
-        parts: Sequence[tuple[Demonstrations, Codec]],
+        parts: Sequence[Part],
         *,
-        weights: Sequence[float],
         batch_size: int,
         seed: int,
+        sampling: Sampling = "weight",
+        temperature: float = 2.0,
+        batches: Batches = "mixed",
+        process: tuple[int, int] = (0, 1),
         threads: int = 2,
         loss_dims: str = "own",
     ) -> None:
-        """`loss_dims="all"` marks padded dimensions and steps as real, as openpi trains."""
+        """`batch_size` is that of all processes together; this one is `(number, count)` and gives its equal share.
+
+        `batches="embodiment"` fills a batch with one robot. `loss_dims="all"` marks padded dimensions and steps as
+        real, as openpi trains.
+        """
         import grain  # pyright: ignore[reportMissingTypeStubs]
 
         if not parts:
             raise DataError("a mixture needs at least one dataset")
-        if any(weight <= 0 for weight in weights):
-            raise DataError(f"weights of a mixture must be above 0, got {', '.join(f'{w:g}' for w in weights)}")
+        number, count = process
+        if batch_size % count:
+            raise ConfigError(f"batch_size {batch_size} cannot be divided evenly over {count} processes")
+        mine = slice(number, None, count)
         streams: list[Any] = []
-        for number, (demonstrations, codec) in enumerate(parts):
-            rows: Any = grain.MapDataset.range(len(demonstrations)).seed(seed + number).shuffle().repeat()
-            streams.append(rows.map(_Encoder(demonstrations, codec, everything=loss_dims == "all")))
-        total = sum(weights)
-        mixed: Any = grain.MapDataset.mix(streams, weights=[w / total for w in weights])
-        batches = mixed.batch(batch_size, batch_fn=collate)
+        for place, part in enumerate(parts):
+            encode = _Encoder(part, seed=seed + place, everything=loss_dims == "all")
+            streams.append(_rows(part, seed=seed + place).map(encode))
+        weights = shares(parts, sampling=sampling, temperature=temperature)
+
+        def batched(stream: Any) -> Any:
+            return stream[mine].batch(batch_size // count, batch_fn=collate)
+
+        if batches == "mixed":
+            stream: Any = batched(grain.MapDataset.mix(streams, weights=weights))
+        else:
+            robots = [part.demonstrations.embodiment.name for part in parts]
+            groups = [[i for i, robot in enumerate(robots) if robot == name] for name in dict.fromkeys(robots)]
+            of_one_robot = [
+                batched(grain.MapDataset.mix([streams[i] for i in group], weights=[weights[i] for i in group]))
+                for group in groups
+            ]
+            stream = grain.MapDataset.mix(of_one_robot, weights=[sum(weights[i] for i in group) for group in groups])
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(4, 2 * threads))
-        self._iterator: Any = iter(batches.to_iter_dataset(options))
+        self._iterator: Any = iter(stream.to_iter_dataset(options))
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -61,16 +116,39 @@ class Mixture:
         self._iterator.set_state(state)
 
 
+def _rows(part: Part, *, seed: int) -> Any:
+    """Endless places within a part's demonstrations, as a grain dataset."""
+    import grain  # pyright: ignore[reportMissingTypeStubs]
+
+    length = len(part.demonstrations)
+    if part.window is None:
+        return grain.MapDataset.range(length).seed(seed).shuffle().repeat()
+    ends = part.demonstrations.dataset.episode_bounds[:, 1]
+    order: Any = WindowOrder(part.demonstrations.rows, ends=ends, window=part.window, seed=seed)
+    return grain.MapDataset.source(order).map(part.demonstrations.place)
+
+
 class _Encoder:
-    """Row number -> training example; a class rather than a closure, so that grain can name it in errors."""
+    """Place -> training example; a class rather than a closure, so that grain can name it in errors."""
 
-    def __init__(self, demonstrations: Demonstrations, codec: Codec, *, everything: bool) -> None:
-        self._demonstrations, self._codec, self._everything = demonstrations, codec, everything
+    def __init__(self, part: Part, *, seed: int, everything: bool) -> None:
+        self._demonstrations, self._codec, self._seed = part.demonstrations, part.codec, seed
+        self._everything = everything
 
-    def __call__(self, row: int) -> Batch:
-        example = self._codec.encode_example(self._demonstrations[int(row)])
+    def __call__(self, place: int) -> Batch:
+        example = self._codec.encode_example(self._read(int(place)))
         if not self._everything:
             return example
         return example._replace(
             action_dims=np.ones_like(example.action_dims), action_steps=np.ones_like(example.action_steps)
         )
+
+    def _read(self, place: int) -> Sample:
+        demonstrations, substitutes = self._demonstrations, np.random.default_rng([self._seed, place])
+        for _ in range(SUBSTITUTES):
+            try:
+                return demonstrations[place]
+            except EpisodeError as error:
+                demonstrations.quarantine.add(demonstrations.dataset.path, error.episode, str(error))
+                place = int(substitutes.integers(len(demonstrations)))
+        raise DataError(f"{demonstrations.dataset.path}: {SUBSTITUTES} samples in a row are of damaged episodes")

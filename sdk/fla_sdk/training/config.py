@@ -19,10 +19,31 @@ class Source:
 
     embodiment: str
     weight: float = 1.0
-    """How often it is drawn from, relative to the other sources."""
+    """How often it is drawn from, relative to the other sources; see `sampling`."""
 
+    prompt: str = "{task}"
+    """What the robot is told; in braces `task`, or a text column of the dataset: `{task}. Now: {language.subtask}`."""
+
+    episodes: str = ""
+    """Numbers and ranges such as `0:40,45`; all when empty."""
+
+    hold_out: float = 0.0
+    """Share of the episodes, or of the tasks, that is not trained on. `fla data split` makes the same choice."""
+
+    hold_out_by: Literal["episode", "task"] = "episode"
     skip_idle: bool = False
     """Leave out moments after which nothing moves for a whole chunk."""
+
+    window: int | None = None
+    """Shuffle the rows of so many episodes together, for storage that is slow at jumping; null shuffles all rows."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ConfigError(f"source {self.data}: weight is {self.weight}, must be above 0; leave it out instead")
+        if not 0 <= self.hold_out < 1:
+            raise ConfigError(f"source {self.data}: hold_out is {self.hold_out}, must be at least 0 and below 1")
+        if self.window is not None and self.window < 1:
+            raise ConfigError(f"source {self.data}: window is {self.window}, must be at least 1 episode, or null")
 
 
 @attrs.frozen(kw_only=True)
@@ -98,6 +119,17 @@ class TrainConfig:
     """Fields of the variant's config to change, such as `{"horizon": 20}`."""
 
     sources: tuple[Source, ...] = attrs.field(default=(), converter=tuple)
+    sampling: Literal["weight", "size", "temperature"] = "weight"
+    """How often a source is drawn from: in proportion to its `weight`; to weight times rows; or to weight times rows to
+    the power of 1 / `temperature`."""
+
+    temperature: float = 2.0
+    batches: Literal["mixed", "embodiment"] = "mixed"
+    """Whether a batch may hold several robots, or is filled with one."""
+
+    skip_episodes: int = 0
+    """How many damaged episodes training may leave out; `quarantine.jsonl` in the run's folder lists them."""
+
     steps: int = 30_000
     batch_size: int = 32
     seed: int = 42
@@ -142,6 +174,10 @@ class TrainConfig:
         for name in ("batch_size", "log_every", "save_every", "keep_last", "fsdp_devices", "loader_threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if self.temperature <= 0:
+            raise ConfigError(f"temperature is {self.temperature}, must be above 0 (1 samples by size)")
+        if self.skip_episodes < 0:
+            raise ConfigError(f"skip_episodes is {self.skip_episodes}, must be 0 or more")
         if self.steps < 0:
             raise ConfigError(f"steps is {self.steps}, must be 0 or more")
         if self.loss_dims not in ("own", "all"):

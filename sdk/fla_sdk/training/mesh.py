@@ -1,8 +1,8 @@
 """All devices as one mesh, and which arrays are split over it. openpi-compatible.
 
-Axis `fsdp` holds what does not fit on one device: parameters, gradients, moments and moving averages are split along one
-of their axes (fully sharded data parallelism, Zhao et al., arXiv:2304.11277). Every device has samples of its own, so a
-batch is split over both axes.
+Axis `fsdp` holds what does not fit on one device: parameters, gradients, moments and moving averages are split along
+one of their axes (fully sharded data parallelism, Zhao et al., arXiv:2304.11277). Every device has samples of its own,
+so a batch is split over both axes.
 """
 
 from collections.abc import Sequence

@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 
 from fla_sdk.codec import Codec
 from fla_sdk.config import override
 from fla_sdk.data import statistics
 from fla_sdk.data.dataset import Dataset
 from fla_sdk.data.demonstrations import Demonstrations
+from fla_sdk.data.mixture import Part
+from fla_sdk.data.quarantine import Quarantine
+from fla_sdk.data.splits import held_out, parse_episodes
+from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import ConfigError, DataError, UnknownNameError
 from fla_sdk.model import ModelSpec
 from fla_sdk.normalization import NormStats
@@ -18,7 +23,7 @@ from fla_sdk.plugins import Registry
 from fla_sdk.policy import checkpoint, weights
 from fla_sdk.policy.fetch import fetch, is_remote
 from fla_sdk.records import ModelFamily
-from fla_sdk.training.config import TrainConfig
+from fla_sdk.training.config import Source, TrainConfig
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -28,7 +33,7 @@ class Preparation:
     family: ModelFamily
     model_config: Any
     spec: ModelSpec
-    parts: tuple[tuple[Demonstrations, Codec], ...]
+    parts: tuple[Part, ...]
     """One per source, in the order of the config."""
 
     stats: Mapping[str, NormStats]
@@ -58,6 +63,26 @@ def open_dataset(uri: str, registry: Registry) -> Dataset:
         raise DataError(str(error))
     formats = "; ".join(f"{f.name}: {f.description}" for f in registry.datasets.values()) or "none installed"
     raise DataError(f"{path} is in no known dataset format ({formats})")
+
+
+def bind(
+    source: Source, dataset: Dataset, embodiment: Embodiment, spec: ModelSpec, *, quarantine: Quarantine
+) -> Demonstrations:
+    """The part of a dataset that a source trains on."""
+    bounds = dataset.episode_bounds
+    chosen = parse_episodes(source.episodes, len(bounds)) if source.episodes else np.arange(len(bounds))
+    if source.hold_out:
+        tasks = [dataset.task(int(first)) for first, _ in bounds] if source.hold_out_by == "task" else []
+        chosen = chosen[~held_out(bounds, tasks, source.hold_out, source.hold_out_by)[chosen]]
+    return Demonstrations(
+        dataset,
+        embodiment,
+        horizon=spec.horizon,
+        episodes=chosen,
+        prompt=source.prompt,
+        skip_idle=source.skip_idle,
+        quarantine=quarantine,
+    )
 
 
 def _check_initial(config: TrainConfig, family: ModelFamily, model_config: Any, registry: Registry) -> None:
@@ -90,11 +115,10 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
     for tracker in config.trackers:
         registry.tracker(tracker)
     embodiments = {source.embodiment: registry.embodiment(source.embodiment) for source in config.sources}
+    quarantine = Quarantine(config.skip_episodes, file=config.out / "quarantine.jsonl")
     demonstrations = [
-        Demonstrations(
-            open_dataset(s.data, registry), embodiments[s.embodiment], horizon=spec.horizon, skip_idle=s.skip_idle
-        )
-        for s in config.sources
+        bind(source, open_dataset(source.data, registry), embodiments[source.embodiment], spec, quarantine=quarantine)
+        for source in config.sources
     ]
     _check_initial(config, family, model_config, registry)
     tokenizer = family.tokenizer(model_config)
@@ -107,7 +131,10 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
         family=family,
         model_config=model_config,
         spec=spec,
-        parts=tuple((d, codecs[d.embodiment.name]) for d in demonstrations),
+        parts=tuple(
+            Part(demonstrations=d, codec=codecs[d.embodiment.name], weight=source.weight, window=source.window)
+            for source, d in zip(config.sources, demonstrations, strict=True)
+        ),
         stats=stats,
         codecs=codecs,
     )

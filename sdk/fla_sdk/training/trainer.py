@@ -81,9 +81,11 @@ class _Run:
         self.folder = config.out / "checkpoints"
         self.mixture = Mixture(
             prepared.parts,
-            weights=[source.weight for source in config.sources],
             batch_size=config.batch_size,
             seed=config.seed,
+            sampling=config.sampling,
+            temperature=config.temperature,
+            batches=config.batches,
             threads=config.loader_threads,
             loss_dims=config.loss_dims,
         )

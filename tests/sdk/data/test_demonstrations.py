@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fla_sdk as fla
-from fla_sdk.codec import model_actions
 from fla_sdk.data.demonstrations import Demonstrations
 from fla_sdk.errors import DataError
 from fla_sdk.testing import MemoryDataset
@@ -93,7 +92,7 @@ def test_what_does_not_fit_shows_both_sides(changes: dict[str, Any], message: st
 def test_damaged_numbers_name_their_row(kind: str) -> None:
     values = np.zeros((8, 3))
     values[5, 1] = np.nan
-    with pytest.raises(DataError, match=rf"the {kind.split('.')[-1]} of row 5 is not finite"):
+    with pytest.raises(DataError, match=rf"the {kind.split('.')[-1]} of row 5 \(episode 1, frame 2\) is not finite"):
         Demonstrations(columns(rows={kind: values}), ROBOT, horizon=4)
 
 
@@ -138,18 +137,6 @@ def test_samples_are_rows_in_the_robots_terms() -> None:
 
 def test_optional_cameras_may_be_missing() -> None:
     assert set(Demonstrations(columns(), ROBOT, horizon=4)[0].images) == {"top"}
-
-
-def test_model_actions_are_the_real_steps_of_every_chunk() -> None:
-    """Whatever the block size; padding at the end of an episode is no data."""
-    demonstrations = Demonstrations(dataset(lengths=(3, 5, 2)), ROBOT, horizon=4)
-    expected: list[np.ndarray] = []
-    for row in range(len(demonstrations)):
-        rows, is_pad = demonstrations.window(row)
-        chunk = model_actions(ROBOT, demonstrations.actions[rows], demonstrations.states[row])
-        expected += list(chunk[~is_pad])
-    for block in (1, 3, 4096):
-        np.testing.assert_array_equal(demonstrations.model_actions(block=block), np.array(expected))
 
 
 def test_fingerprints_change_with_what_statistics_depend_on() -> None:
