@@ -15,7 +15,6 @@ from fla_sdk.errors import ConfigError, StatsError
 
 Floats = NDArray[np.floating]
 EPSILON = 1e-6
-_FIELDS = ("mean", "std", "q01", "q99")
 
 
 def _vector(value: Any) -> Floats:
@@ -36,10 +35,12 @@ class Stats:
     q01: Floats | None = attrs.field(default=None, converter=_optional_vector)
     """1st percentile; None in statistics made for z-scores only."""
     q99: Floats | None = attrs.field(default=None, converter=_optional_vector)
+    min: Floats | None = attrs.field(default=None, converter=_optional_vector)
+    """Smallest value; None in files of openpi."""
+    max: Floats | None = attrs.field(default=None, converter=_optional_vector)
 
     def __attrs_post_init__(self) -> None:
-        for name in _FIELDS:
-            value = getattr(self, name)
+        for name, value in attrs.asdict(self, recurse=False).items():
             if value is None:
                 continue
             if value.shape != self.mean.shape or value.ndim != 1:
@@ -54,19 +55,35 @@ class Stats:
         return len(self.mean)
 
     @classmethod
-    def of(cls, rows: Floats, *, min_range: float = 1e-3) -> "Stats":
-        """Exact statistics of `rows` `[N, width]`.
-
-        A dimension whose spread is below `min_range` would blow rounding noise up to full scale: its quantiles are
-        moved apart to `min_range` around the middle, and its deviation raised to the same size.
-        """
+    def of(cls, rows: Floats) -> "Stats":
+        """Exact statistics of `rows` `[N, width]`."""
         if rows.ndim != 2 or len(rows) < 2:
             raise StatsError(f"statistics need at least 2 rows [N, width], got an array of shape {rows.shape}")
         rows = rows.astype(np.float64)
         q01, q99 = np.quantile(rows, [0.01, 0.99], axis=0)
-        middle, half = (q01 + q99) / 2, np.maximum(q99 - q01, min_range) / 2
         return cls(
-            mean=rows.mean(axis=0), std=np.maximum(rows.std(axis=0), min_range), q01=middle - half, q99=middle + half
+            mean=rows.mean(axis=0), std=rows.std(axis=0), q01=q01, q99=q99, min=rows.min(axis=0), max=rows.max(axis=0)
+        )
+
+    def resolved(self, resolution: Floats) -> "Stats":
+        """Without dimensions that would blow rounding noise up to full scale.
+
+        Where the percentiles lie closer than `resolution` `[width]` they become the extremes, which a gripper that
+        opens once reaches, or are moved apart to it around their middle. The deviation is raised to it.
+        """
+        q01, q99 = _quantiles(self, "quantile")
+        still = q99 - q01 < resolution
+        if self.min is None or self.max is None:
+            low, high = q01, q99
+        else:
+            rare = self.max - self.min >= resolution
+            low, high = np.where(rare, self.min, q01), np.where(rare, self.max, q99)
+        middle, half = (low + high) / 2, np.maximum(high - low, resolution) / 2
+        return attrs.evolve(
+            self,
+            std=np.maximum(self.std, resolution),
+            q01=np.where(still, middle - half, q01),
+            q99=np.where(still, middle + half, q99),
         )
 
 
@@ -82,11 +99,17 @@ class NormStats:
     fingerprint: str = ""
     """Of the data, the embodiment and the horizon they were computed from; empty when unknown."""
 
+    method: str = ""
+    """How percentiles were found, or where the statistics were taken from; empty when unknown."""
+
     def to_json(self) -> str:
-        """openpi's `norm_stats.json`, with count and fingerprint added beside `norm_stats`."""
+        """openpi's `norm_stats.json`, with what it lacks added: extremes, count, fingerprint and method.
+
+        openpi ignores the additions. Statistics read from its files are written as they were.
+        """
         tree: dict[str, Any] = {"norm_stats": {"state": _listed(self.state), "actions": _listed(self.actions)}}
-        if self.count or self.fingerprint:
-            tree |= {"count": self.count, "fingerprint": self.fingerprint}
+        if self.count or self.fingerprint or self.method:
+            tree |= {"count": self.count, "fingerprint": self.fingerprint, "method": self.method}
         return json.dumps(tree, indent=2)
 
     @classmethod
@@ -95,7 +118,12 @@ class NormStats:
         try:
             tree = json.loads(text)
             parts = {kind: _read(tree["norm_stats"][kind]) for kind in ("state", "actions")}
-            return cls(**parts, count=index(tree.get("count", 0)), fingerprint=str(tree.get("fingerprint", "")))
+            return cls(
+                **parts,
+                count=index(tree.get("count", 0)),
+                fingerprint=str(tree.get("fingerprint", "")),
+                method=str(tree.get("method", "")),
+            )
         except (StatsError, KeyError, TypeError, AttributeError, ValueError) as error:
             reason = error if isinstance(error, StatsError) else f"{type(error).__name__}: {error}"
             raise StatsError(
@@ -112,11 +140,13 @@ class NormStats:
 
 
 def _read(values: Mapping[str, Any]) -> Stats:
-    return Stats(mean=values["mean"], std=values["std"], q01=values.get("q01"), q99=values.get("q99"))
+    optional = {name: values.get(name) for name in ("q01", "q99", "min", "max")}
+    return Stats(mean=values["mean"], std=values["std"], **optional)
 
 
 def _listed(stats: Stats) -> dict[str, list[float] | None]:
-    return {k: None if v is None else [float(x) for x in v] for k, v in attrs.asdict(stats, recurse=False).items()}
+    values = {k: None if v is None else [float(x) for x in v] for k, v in attrs.asdict(stats, recurse=False).items()}
+    return {k: v for k, v in values.items() if v is not None or k in ("q01", "q99")}
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:

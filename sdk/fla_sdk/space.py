@@ -26,6 +26,19 @@ UNITS: Mapping[str, str] = {
 }
 """Unit -> what it means. A gripper's polarity is in the name of its unit, so it has one meaning everywhere."""
 
+RESOLUTION: Mapping[str, float] = {
+    "rad": 1e-3,
+    "m": 1e-4,
+    "rad/s": 1e-2,
+    "m/s": 1e-3,
+    "open_fraction": 1e-2,
+    "closed_fraction": 1e-2,
+    "close_command": 1e-2,
+    "normalized": 1e-3,
+    "pixel": 1.0,
+}
+"""Unit -> smallest spread that is taken for motion rather than noise, in that unit."""
+
 ROTATION_WIDTH: Mapping[Rotation, int] = {"axis_angle": 3, "rpy": 3, "quaternion_xyzw": 4, "rotation_6d": 6}
 
 

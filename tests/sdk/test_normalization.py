@@ -34,13 +34,29 @@ def test_statistics_are_those_of_the_rows() -> None:
 def test_constant_dimensions_do_not_blow_noise_up() -> None:
     rows = np.zeros((50, 2))
     rows[:, 0] = 3 + 1e-7 * np.arange(50)
-    one = Stats.of(rows, min_range=1e-2)
+    one = Stats.of(rows).resolved(np.array([1e-2, 1e-3]))
     assert one.q01 is not None and one.q99 is not None
-    np.testing.assert_allclose(one.q99 - one.q01, 1e-2)
+    np.testing.assert_allclose(one.q99 - one.q01, [1e-2, 1e-3])
     np.testing.assert_allclose((one.q99 + one.q01) / 2, [3, 0], atol=1e-5)
-    np.testing.assert_allclose(one.std, 1e-2)
+    np.testing.assert_allclose(one.std, [1e-2, 1e-3])
     for kind in KINDS:
         assert np.abs(normalize(rows, one, kind)).max() < 1e-2
+
+
+def test_rare_motion_reaches_full_scale_and_no_more() -> None:
+    """A gripper that opens once in 200 rows: its percentiles are both 0."""
+    rows = np.zeros((1000, 1))
+    rows[::200] = 1
+    one = Stats.of(rows).resolved(np.array([1e-2]))
+    np.testing.assert_allclose(np.unique(normalize(rows, one, "quantile")), [-1, 1], atol=1e-5)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_dimensions_that_move_are_left_as_they_are(seed: int) -> None:
+    one = stats(3, seed % 1000)
+    again = one.resolved(np.full(3, 1e-3))
+    for name in ("mean", "std", "q01", "q99", "min", "max"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(one, name))
 
 
 @pytest.mark.parametrize("rows", [np.zeros((1, 3)), np.zeros(3), np.zeros((0, 3))])
@@ -90,6 +106,7 @@ def test_statistics_keep_a_copy() -> None:
         ({"std": [1.0]}, r"std has shape \(1,\), mean has \(2,\)"),
         ({"q01": [[1.0, 2.0]]}, r"q01 has shape \(1, 2\)"),
         ({"std": [1.0, float("nan")]}, "std is not finite in dimension 1"),
+        ({"max": [1.0]}, r"max has shape \(1,\)"),
         ({"mean": [float("inf"), 0.0]}, "mean is not finite in dimension 0"),
     ],
 )
@@ -99,13 +116,13 @@ def test_contradicting_statistics_are_refused(changes: dict[str, Any], message: 
 
 
 def test_json_round_trip_is_exact(tmp_path: Path) -> None:
-    one = NormStats(state=stats(3, 1), actions=stats(4, 2), count=100, fingerprint="abc")
+    one = NormStats(state=stats(3, 1), actions=stats(4, 2), count=100, fingerprint="abc", method="guessed")
     path = tmp_path / "norm_stats.json"
     path.write_text(one.to_json())
     again = NormStats.load(path)
-    assert (again.count, again.fingerprint) == (100, "abc")
+    assert (again.count, again.fingerprint, again.method) == (100, "abc", "guessed")
     for kind in ("state", "actions"):
-        for name in ("mean", "std", "q01", "q99"):
+        for name in ("mean", "std", "q01", "q99", "min", "max"):
             np.testing.assert_array_equal(getattr(getattr(again, kind), name), getattr(getattr(one, kind), name))
 
 

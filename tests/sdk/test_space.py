@@ -7,7 +7,7 @@ import pytest
 
 import fla_sdk as fla
 from fla_sdk.errors import EmbodimentError
-from fla_sdk.space import ROTATION_WIDTH, UNITS
+from fla_sdk.space import RESOLUTION, ROTATION_WIDTH, UNITS
 
 
 def field(**changes: Any) -> fla.Field:
@@ -52,6 +52,11 @@ def test_every_gripper_polarity_has_its_own_unit() -> None:
     """One unit is never read in two ways."""
     assert len(set(UNITS.values())) == len(UNITS)
     assert fla.gripper().unit == "open_fraction"
+
+
+def test_every_unit_says_what_is_noise() -> None:
+    assert RESOLUTION.keys() == UNITS.keys()
+    assert min(RESOLUTION.values()) > 0
 
 
 def test_names_are_unique_within_a_space() -> None:
