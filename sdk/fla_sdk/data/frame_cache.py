@@ -54,6 +54,14 @@ class CachedFrames:
         self.dataset, self.cameras = dataset, tuple(cameras)
         self.format = FrameFormat(size=size, quality=quality)
         self.folder = data_home() / "frames" if folder is None else folder
+        self.path, self.fps = dataset.path, dataset.fps
+        given, shape = dataset.features, (*size, 3)
+        self.features: Mapping[str, Feature] = {
+            **given,
+            **{camera: attrs.evolve(given[camera], shape=shape) for camera in cameras},
+        }
+        self.episode_bounds: NDArray[np.int64] = dataset.episode_bounds
+        self.damaged: Mapping[int, str] = dataset.damaged
         self.stores: Mapping[str, FrameStore] = {camera: self._store(camera) for camera in self.cameras}
 
     def _store(self, camera: str) -> FrameStore:
@@ -62,27 +70,6 @@ class CachedFrames:
         return FrameStore(self.folder / key, rows=len(self.dataset), typical_bytes=self.format.typical_bytes)
 
     # --- A dataset ----------------------------------------------------------------------------------------------------
-
-    @property
-    def path(self) -> Path:
-        return self.dataset.path
-
-    @property
-    def fps(self) -> float:
-        return self.dataset.fps
-
-    @property
-    def features(self) -> Mapping[str, Feature]:
-        given, shape = self.dataset.features, (*self.format.size, 3)
-        return {**given, **{camera: attrs.evolve(given[camera], shape=shape) for camera in self.cameras}}
-
-    @property
-    def episode_bounds(self) -> NDArray[np.int64]:
-        return self.dataset.episode_bounds
-
-    @property
-    def damaged(self) -> Mapping[int, str]:
-        return self.dataset.damaged
 
     @property
     def fingerprint(self) -> str:
