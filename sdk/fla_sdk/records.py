@@ -166,7 +166,8 @@ class Benchmark:
     name: str = _name()
     description: str
     embodiments: tuple[str, ...]
-    """Names of the embodiments it can be run with; the first is the default."""
+    """Names of the embodiments it can be run with; the first is the default. Empty when its environments have a robot
+    of their own, as `environment.embodiment`: such a benchmark is for `fla data collect`."""
 
     make: Callable[..., Environment]
     """`make(embodiment_name, **options)` -> environment. Options are the benchmark's own, all keyword-only."""

@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
                 f"{arguments.checkpoint} was trained for {', '.join(trained or ())}, none of which benchmark "
                 f"{arguments.benchmark!r} has ({', '.join(registry.benchmark(arguments.benchmark).embodiments)})"
             )
+    if not names:
+        raise ConfigError(f"benchmark {arguments.benchmark!r} has no embodiment to be judged with")
     plans = [
         Evaluation(
             benchmark=arguments.benchmark,

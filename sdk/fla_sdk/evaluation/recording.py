@@ -47,14 +47,14 @@ def record(
     Raises `DataError` when the expert fails more than four times for each success.
     """
     chosen = registry.benchmark(benchmark)
+    expert = chosen.expert
+    if expert is None:
+        raise ConfigError(f"benchmark {benchmark!r} has no scripted expert to record; see `fla data collect`")
     name = embodiment or chosen.embodiments[0]
     if name not in chosen.embodiments:
         raise UnknownNameError(f"embodiment of benchmark {benchmark!r}", name, chosen.embodiments)
     robot = registry.embodiment(name)
     storage = registry.dataset_format(dataset_format)
-    expert = chosen.expert
-    if expert is None:
-        raise ConfigError(f"benchmark {benchmark!r} has no scripted expert to record")
     if storage.create is None:
         raise ConfigError(f"dataset format {dataset_format!r} is read-only")
     if episodes < 1:
