@@ -26,6 +26,7 @@ DROID = fla.Embodiment(
         # The recorded commands are joint velocities scaled to about -1 to 1.
         fla.joints(*JOINTS, unit="normalized", representation="velocity", limits=(-1.0, 1.0)),
         fla.gripper(unit="closed_fraction"),
+        aliases=("action/joint_velocity",),
     ),
     cameras=CAMERAS,
     control_hz=15,
@@ -38,7 +39,11 @@ DROID_JOINTPOS = fla.Embodiment(
     name="droid_jointpos",
     description="Franka arm of the DROID set-up, moved by joint positions predicted relative to the present ones",
     state=STATE,
-    action=fla.Space(fla.joints(*JOINTS, predict="relative"), fla.gripper(unit="closed_fraction")),
+    action=fla.Space(
+        fla.joints(*JOINTS, predict="relative"),
+        fla.gripper(unit="closed_fraction"),
+        aliases=("action/joint_position",),
+    ),
     cameras=CAMERAS,
     control_hz=15,
     control_mode="joint_position",
