@@ -1,4 +1,4 @@
-"""`Layout`: what `meta/info.json` says about a LeRobot v3 folder, checked, and the paths that follow from it."""
+"""`Layout`: what `meta/info.json` says about a LeRobot v2 or v3 folder, checked, and the paths that follow from it."""
 
 import json
 from collections.abc import Mapping
@@ -16,6 +16,10 @@ STATS = Path("meta/stats.json")
 TASKS = Path("meta/tasks.parquet")
 EPISODES = Path("meta/episodes")
 DATA_TEMPLATE = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+EPISODES_LINES = Path("meta/episodes.jsonl")
+TASKS_LINES = Path("meta/tasks.jsonl")
+"""v2 keeps as lines of JSON what v3 keeps in Parquet."""
+
 VIDEO_TEMPLATE = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 EPISODES_TEMPLATE = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
@@ -31,9 +35,12 @@ BOOKKEEPING = {
 
 @attrs.frozen(kw_only=True)
 class Layout:
-    """A LeRobot v3 folder as its `meta/info.json` describes it."""
+    """A LeRobot folder as its `meta/info.json` describes it."""
 
     root: Path
+    version: str
+    """`2.1` or `3.0`. Up to 2.1 each episode has its own files, and tables are lines of JSON."""
+
     fps: float
     robot: str | None
     features: Mapping[str, Feature]
@@ -44,8 +51,15 @@ class Layout:
 
     episodes: int
     rows: int
+    chunk_size: int
+    """Files per chunk."""
+
     data_template: str
     video_template: str | None
+
+    @property
+    def file_per_episode(self) -> bool:
+        return self.version.startswith("2.")
 
     @property
     def videos(self) -> tuple[str, ...]:
@@ -56,11 +70,19 @@ class Layout:
         return tuple(name for name, feature in self.features.items() if feature.dtype == "image")
 
     def data_file(self, chunk: int, file: int) -> Path:
-        return self.root / self.data_template.format(chunk_index=chunk, file_index=file)
+        """`file` counts the files of a chunk; in v2 it is the number of the episode."""
+        return self.root / _fill(self.data_template, chunk, file)
 
     def video_file(self, name: str, chunk: int, file: int) -> Path:
         assert self.video_template is not None  # checked by read_layout
-        return self.root / self.video_template.format(video_key=name, chunk_index=chunk, file_index=file)
+        return self.root / _fill(self.video_template, chunk, file, name)
+
+
+def _fill(template: str, chunk: int, file: int, camera: str = "") -> str:
+    """The names of v3 and those of v2."""
+    return template.format(
+        chunk_index=chunk, file_index=file, video_key=camera, episode_chunk=chunk, episode_index=file
+    )
 
 
 def looks_like_lerobot(root: Path) -> bool:
@@ -90,22 +112,24 @@ def read_layout(root: Path) -> Layout:
     if not isinstance(info, dict):
         raise DataError(f"{path} holds a {type(info).__name__} instead of an object; copy it again")
     info = cast(dict[str, Any], info)
-    _check_version(path, info)
+    version = _version(path, info)
     fps = _entry(path, info, "fps", (int, float))
     if not (np.isfinite(fps) and fps > 0):
         raise DataError(f"{path}: fps is {fps!r}, but must be above 0 frames per second")
     raw = cast(dict[str, Any], _entry(path, info, "features", (dict,)))
     features = {name: _feature(path, name, entry) for name, entry in raw.items()}
     if missing := [name for name in BOOKKEEPING if name not in features]:
-        raise DataError(f"{path}: features lack {missing}, which every LeRobot v3 dataset has")
+        raise DataError(f"{path}: features lack {missing}, which every LeRobot dataset has")
     layout = Layout(
         root=root,
+        version=version,
         fps=float(fps),
         robot=info.get("robot_type"),
         features=features,
         depth=frozenset(name for name, entry in raw.items() if _is_depth(entry)),
         episodes=_entry(path, info, "total_episodes", (int,)),
         rows=_entry(path, info, "total_frames", (int,)),
+        chunk_size=_entry(path, {"chunks_size": 1000} | info, "chunks_size", (int,)),
         data_template=_entry(path, info, "data_path", (str,)),
         video_template=info.get("video_path"),
     )
@@ -115,17 +139,12 @@ def read_layout(root: Path) -> Layout:
     return layout
 
 
-def _check_version(path: Path, info: Mapping[str, Any]) -> None:
+def _version(path: Path, info: Mapping[str, Any]) -> str:
     version = str(info.get("codebase_version"))
-    if version.startswith("v3."):
-        return
-    if version.startswith(("v1.", "v2.")):
-        raise DataError(
-            f"{path}: codebase_version is {version}, but this reader reads v3.x; convert with `python -m"
-            " lerobot.scripts.convert_dataset_v21_to_v30 --repo-id NAME --root DIR --push-to-hub=false`"
-            " (from v2.1, in place, the original is kept as DIR_old)"
-        )
-    raise DataError(f"{path}: codebase_version is {version}, but this reader reads v3.x; update fla-sdk")
+    if version.startswith(("v2.", "v3.")):
+        return version.removeprefix("v")
+    hint = "convert it with a lerobot of its time" if version.startswith("v1.") else "update fla-sdk"
+    raise DataError(f"{path}: codebase_version is {version}, but this reader reads v2.0 to v3.x; {hint}")
 
 
 def _entry(path: Path, info: Mapping[str, Any], name: str, kinds: tuple[type, ...]) -> Any:
@@ -145,7 +164,7 @@ def _feature(path: Path, name: str, entry: Any) -> Feature:
     if dtype in ("image", "video"):
         if len(shape) != 3:
             raise DataError(f"{path}: camera {name!r} has shape {list(shape)}, but must be [height, width, channels]")
-        if names and names[0].startswith("channel"):
+        if names[0].startswith("channel") if names else shape[0] <= 4 < shape[2]:
             shape = (*shape[1:], shape[0])
         return Feature(dtype=dtype, shape=shape, names=("height", "width", "channels"))
     if dtype not in ("string", "language"):
@@ -181,5 +200,5 @@ def _check_templates(path: Path, layout: Layout) -> None:
     except (KeyError, IndexError, ValueError) as error:
         raise DataError(
             f"{path}: cannot fill data_path {layout.data_template!r} or video_path {layout.video_template!r}:"
-            f" {error!r}; expected {DATA_TEMPLATE!r} and {VIDEO_TEMPLATE!r}"
+            f" {error!r}; v3 has {DATA_TEMPLATE!r} and {VIDEO_TEMPLATE!r}"
         ) from error

@@ -53,11 +53,17 @@ def read_columns(path: Path, file: Any, names: Iterable[str], *, row_group: int 
 
 def to_numpy(path: Path, column: Any, name: str, feature: Feature) -> NDArray[Any]:
     """A column as `[N, *shape]` of the declared dtype. Reads plain, list, fixed-size list and HF array columns."""
-    parts = [_flat(chunk) for chunk in column.chunks]
+    try:
+        parts = [_flat(chunk) for chunk in column.chunks]
+    except ValueError as error:
+        raise DataError(
+            f"{path}: column {name!r} has {error}, but meta/info.json declares shape {list(feature.shape)} for all"
+            " rows; convert or record the dataset again"
+        ) from error
     if column.null_count or any(part.null_count for part in parts):
         raise DataError(f"{path}: column {name!r} has empty cells, which cannot be trained on; remove those rows")
     if feature.dtype == "string":
-        values = [part.to_numpy(zero_copy_only=False).astype(object) for part in parts]
+        values = [_texts(path, part, name) for part in parts]
     else:
         values = [part.to_numpy(zero_copy_only=False).astype(feature.dtype, copy=False) for part in parts]
     flat = np.concatenate(values) if values else np.empty(0, feature.dtype)
@@ -70,12 +76,30 @@ def to_numpy(path: Path, column: Any, name: str, feature: Feature) -> NDArray[An
     return flat.reshape(shape)
 
 
+def _texts(path: Path, array: Any, name: str) -> NDArray[Any]:
+    """Equal texts are one object: a sentence that a million rows repeat is kept once."""
+    encoded = array.dictionary_encode()
+    try:
+        texts = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: column {name!r} has text that is not UTF-8 ({error}); write it again") from error
+    return texts[encoded.indices.to_numpy(zero_copy_only=False)]
+
+
 def _flat(array: Any) -> Any:
-    """The innermost values of a nested array. Extension types exist only where the `datasets` library is imported."""
+    """The innermost values of a nested array. Extension types exist only where the `datasets` library is imported.
+
+    Raises `ValueError` when its rows have different widths.
+    """
     while True:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
         elif isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
+            if not isinstance(array, pa.FixedSizeListArray):
+                widths = np.diff(array.offsets.to_numpy())
+                if (uneven := widths != widths[:1]).any():
+                    row = int(np.argmax(uneven))
+                    raise ValueError(f"{widths[0]} values in one row and {widths[row]} in another")
             array = array.flatten()
         else:
             return array

@@ -1,167 +1,287 @@
 """Frames of mp4 files by integer index. Time stamps are only compared with each other, never computed."""
 
 import threading
-from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import attrs
 import av
 import numpy as np
 from av.error import FFmpegError
-from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from fla_plugins.lerobot.cache import BoundedCache
+from fla_plugins.lerobot.mp4 import Samples, read_samples
 from fla_sdk.errors import DataError
+
+REORDERED = 32
+"""A frame is shown at most so many packets after the one that holds it has been decoded."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class FrameIndex:
-    """Where the frames of one mp4 are."""
+    """Where the frames of one mp4 are. A packet holds one frame; packets are counted in the order of decoding."""
 
-    pts: NDArray[np.int64]
-    """`[N]` presentation time stamp of each frame, rising, in the stream's time base."""
+    positions: NDArray[np.int64]
+    """`[N]` of each packet in the file."""
 
-    keys: NDArray[np.int64]
-    """Numbers of the frames at which decoding can begin."""
+    sizes: NDArray[np.int32]
+    """`[N]` bytes of each packet."""
+
+    shown: NDArray[np.int32]
+    """`[N]` the number of the frame that a packet holds, by the time at which it is shown."""
+
+    packets: NDArray[np.int32]
+    """`[N]` the packet that holds each frame."""
+
+    keys: NDArray[np.int32]
+    """`[K]` frames at which decoding can begin, rising."""
+
+    rate: float
+    """Frames per second on average; nan for a single frame."""
+
+    coding: "Coding"
+
+    def __len__(self) -> int:
+        return len(self.positions)
 
     def key_before(self, frame: int) -> int:
-        return int(self.keys[np.searchsorted(self.keys, frame, side="right") - 1])
+        """The packet at which decoding has to begin."""
+        return int(self.packets[self.keys[np.searchsorted(self.keys, frame, side="right") - 1]])
+
+
+@attrs.frozen(kw_only=True)
+class Coding:
+    """What a decoder is made of; decoders of equal coding can read each other's files."""
+
+    codec: str
+    extradata: bytes | None
+    colors: tuple[tuple[str, int], ...]
+    """What the container says about colours, for codecs that do not."""
+
+    def decoder(self) -> Any:
+        # Several threads would decode ahead, which is lost when the next frame is asked for elsewhere.
+        context: Any = av.CodecContext.create(self.codec, "r")
+        context.thread_count, context.extradata = 1, self.extradata
+        for name, value in self.colors:
+            setattr(context, name, value)
+        return context
+
+
+_COLORS = ("colorspace", "color_range", "color_primaries", "color_trc")
+
+_codings: BoundedCache[bytes, Coding] = BoundedCache(1000)
+"""By the description in the file: to ask libavformat for it takes longer than to decode a frame."""
 
 
 def read_index(path: Path) -> FrameIndex:
-    """Scan the packets of an mp4, without decoding. Raises `DataError` when it is missing, damaged or empty."""
-    with _open(path) as container:
-        try:
-            packets = [
-                (packet.pts, packet.is_keyframe)
-                for packet in container.demux(container.streams.video[0])
-                if packet.pts is not None and not packet.is_discard
-            ]
-        except FFmpegError as error:
-            raise _damaged(path, error) from error
-    pts = np.array([stamp for stamp, _ in packets], np.int64)
-    keys = np.array([stamp for stamp, is_key in packets if is_key], np.int64)
-    ordered = np.unique(pts)
-    if len(ordered) != len(pts) or not len(pts) or ordered[0] not in keys:
+    """Read where the frames are, without decoding. Raises `DataError` when it is missing, damaged or empty."""
+    try:
+        with path.open("rb") as file:
+            samples = read_samples(file)
+    except FileNotFoundError as error:
+        raise DataError(f"missing file {path}; the dataset is incomplete: copy or download it again") from error
+    except OSError as error:
+        raise _damaged(path, error) from error
+    if samples is None:
+        samples, coding = _scan(path)
+    else:
+        coding = _codings.get(samples.description, lambda: _scan(path, packets=False)[1])
+    stamps, count = samples.stamps, len(samples.stamps)
+    packets = np.argsort(stamps, kind="stable")
+    ordered, keys = stamps[packets], samples.keys[packets]
+    if not count or not keys[0] or (ordered[1:] == ordered[:-1]).any():
         raise DataError(
-            f"{path}: {len(pts)} frames with {len(ordered)} different time stamps, first key frame at"
-            f" {keys.min() if len(keys) else 'none'}; frames cannot be told apart: encode the video again"
+            f"{path}: {count} frames with {len(np.unique(stamps))} different time stamps, first key frame at"
+            f" {int(np.argmax(keys)) if keys.any() else 'none'}; frames cannot be told apart: encode the video again"
         )
-    return FrameIndex(pts=ordered, keys=np.searchsorted(ordered, np.sort(keys)))
+    shown = np.empty(count, np.int32)
+    shown[packets] = np.arange(count)
+    return FrameIndex(
+        positions=samples.positions,
+        sizes=samples.sizes.astype(np.int32),
+        shown=shown,
+        packets=packets.astype(np.int32),
+        keys=np.flatnonzero(keys).astype(np.int32),
+        rate=float((count - 1) * samples.scale / (ordered[-1] - ordered[0])) if count > 1 else np.nan,
+        coding=coding,
+    )
+
+
+def _scan(path: Path, *, packets: bool = True) -> tuple[Samples, Coding]:
+    """What libavformat finds, reading through the whole file unless `packets` are not wanted."""
+    try:
+        with cast(Any, av.open(str(path))) as container:
+            if not container.streams.video:
+                raise _damaged(path, "it holds no video")
+            stream = container.streams.video[0]
+            coding = Coding(
+                codec=stream.codec_context.codec.name,
+                extradata=stream.codec_context.extradata,
+                colors=tuple((name, int(getattr(stream.codec_context, name))) for name in _COLORS),
+            )
+            found = [
+                (packet.pos, packet.size, packet.pts, packet.is_keyframe)
+                for packet in (container.demux(stream) if packets else ())
+                if packet.pos is not None and packet.pts is not None and not packet.is_discard
+            ]
+            positions, sizes, stamps, keys = np.array(found, np.int64).reshape(-1, 4).T
+            base = stream.time_base or Fraction(1)
+            samples = Samples(
+                positions=positions,
+                sizes=sizes,
+                stamps=stamps * base.numerator,
+                keys=keys.astype(np.bool_),
+                scale=base.denominator,
+                description=b"",
+            )
+            return samples, coding
+    except (FFmpegError, OSError) as error:
+        raise _damaged(path, error) from error
 
 
 class VideoFiles:
     """Random and sequential access to frames of many mp4 files, from any thread.
 
     A decoder that has just given frame n gives n+1 at the cost of one frame; elsewhere it starts at the key frame
-    before. At most `max_open` files stay open; each frame is decoded by a decoder that no other thread holds.
+    before. At most `max_idle` decoders are kept, with one open file each; a frame is decoded by a decoder that no
+    other thread holds.
     """
 
-    def __init__(self, *, max_open: int = 16, max_frames: int = 16) -> None:
-        self._max_open = max_open
+    def __init__(self, *, max_idle: int = 16, max_indexed: int = 1 << 23) -> None:
+        """`max_indexed` frames (24 bytes each) are remembered where they are."""
+        self._max_idle = max_idle
         self._idle: list[_Decoder] = []
         self._lock = threading.Lock()
-        self._indexes: BoundedCache[Path, FrameIndex] = BoundedCache(10_000)
-        self._frames: BoundedCache[tuple[Path, int], NDArray[np.uint8]] = BoundedCache(max_frames)
+        self._indexes: BoundedCache[Path, FrameIndex] = BoundedCache(max_indexed, weight=len)
 
-    def frame(self, path: Path, frame: int, *, expected: int) -> NDArray[np.uint8]:
-        """RGB `[H, W, 3]`, read-only. `expected` is how many frames the episodes in this file have together."""
+    def index(self, path: Path) -> FrameIndex:
+        """Where the frames of a file are."""
+        return self._indexes.get(path, lambda: read_index(path))
 
-        def load() -> NDArray[np.uint8]:
-            index = self._indexes.get(path, lambda: read_index(path))
-            if len(index.pts) != expected:
-                raise DataError(
-                    f"{path} holds {len(index.pts)} frames, but its episodes have {expected} rows, so images and states"
-                    " cannot be matched; record or convert those episodes again"
-                )
-            decoder = self._take(path, index, frame)
-            image = decoder.read(frame)  # a decoder that raises is not handed back
-            self._hand_back(decoder)
-            image.flags.writeable = False
-            return image
-
-        return self._frames.get((path, frame), load)
+    def frame(self, path: Path, frame: int) -> NDArray[np.uint8]:
+        """RGB `[H, W, 3]`, read-only. Raises `DataError` when it cannot be decoded, `IndexError` past the end."""
+        index = self.index(path)
+        if not 0 <= frame < len(index):
+            raise IndexError(f"frame {frame} of {path}, which has {len(index)}")
+        decoder = self._take(path, index, frame)
+        try:
+            image = decoder.read(frame)
+        except BaseException:
+            decoder.close()
+            raise
+        self._hand_back(decoder)
+        image.flags.writeable = False
+        return image
 
     def _take(self, path: Path, index: FrameIndex, frame: int) -> "_Decoder":
         with self._lock:
-            fitting = [decoder for decoder in self._idle if decoder.path == path]
-            if fitting:
-                best = min(fitting, key=lambda decoder: decoder.distance(frame))
-                self._idle.remove(best)
-                return best
-        return _Decoder(path, index)
+            same = [decoder for decoder in self._idle if decoder.path == path]
+            if same:
+                decoder = min(same, key=lambda decoder: decoder.distance(frame))
+            else:
+                full = len(self._idle) >= self._max_idle
+                decoder = next((d for d in self._idle if full and d.coding == index.coding), None)
+            if decoder is not None:
+                self._idle.remove(decoder)
+        if decoder is None:
+            decoder = _Decoder(index.coding)
+        if decoder.path != path:
+            decoder.open(path, index)
+        return decoder
 
     def _hand_back(self, decoder: "_Decoder") -> None:
         with self._lock:
             self._idle.append(decoder)
-            surplus = self._idle[: max(0, len(self._idle) - self._max_open)]
+            surplus = self._idle[: max(0, len(self._idle) - self._max_idle)]
             del self._idle[: len(surplus)]
         for oldest in surplus:
             oldest.close()
 
 
 class _Decoder:
-    """One open mp4 and the number of the frame that decoding would give next."""
+    """A codec, fed with packets of one file at a time, and what it would give next."""
 
-    def __init__(self, path: Path, index: FrameIndex) -> None:
+    path: Path | None = None
+    _file: BinaryIO
+    _index: FrameIndex
+
+    def __init__(self, coding: Coding) -> None:
+        self.coding, self._context = coding, coding.decoder()
+
+    def open(self, path: Path, index: FrameIndex) -> None:
+        """Read from another file of the same coding from now on."""
+        self.close()
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise _damaged(path, error) from error
         self.path, self._index = path, index
-        self._container = _open(path)
-        self._stream = self._container.streams.video[0]
-        self._next = 0
-        self._decoded: Iterator[VideoFrame] = self._container.decode(self._stream)
+        self._next, self._passed, self._ready = 0, len(index), list[Any]()
 
     def distance(self, frame: int) -> int:
-        """How many frames must be decoded to reach `frame`; ties go to the decoder that need not seek."""
-        start = self._index.key_before(frame)
-        return 2 * (frame - self._next) if start <= self._next <= frame else 2 * (frame - start) + 1
+        """How many packets must be decoded to reach `frame`; ties go to the decoder that need not begin anew."""
+        last = int(self._index.packets[frame])
+        return 2 * (last - self._next) if self._reaches(frame) else 2 * (last - self._index.key_before(frame)) + 1
+
+    def _reaches(self, frame: int) -> bool:
+        """Whether going on gives the frame, without decoding more than from the key frame before it."""
+        return self._passed < frame and self._index.key_before(frame) < self._next
 
     def read(self, frame: int) -> NDArray[np.uint8]:
-        start = self._index.key_before(frame)
         try:
-            if not start <= self._next <= frame:
-                self._seek(start)
-            found = self._forward_to(frame)
-            if found is None and start > 0:
-                # Containers are searched by decoding time: with reordered frames the search can land too late.
-                self._seek(0)
+            found = self._forward_to(frame) if self._reaches(frame) else None
+            if found is None:
+                self._begin(frame)
                 found = self._forward_to(frame)
             if found is None:
-                raise DataError(f"{self.path}: frame {frame} cannot be decoded; encode the video again")
-            self._next = frame + 1
-            return found.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-        except FFmpegError as error:
+                # A file may order frames otherwise than `_forward_to` expects; then none is left out.
+                self._begin(frame)
+                found = self._forward_to(frame, leave_out=False)
+        except (FFmpegError, OSError) as error:
             raise _damaged(self.path, error) from error
+        if found is None:
+            raise DataError(f"{self.path}: frame {frame} cannot be decoded; encode the video again")
+        return found.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
 
-    def _seek(self, frame: int) -> None:
-        self._container.seek(int(self._index.pts[frame]), stream=self._stream, backward=True)
-        self._decoded = self._container.decode(self._stream)
-        self._next = frame
+    def _begin(self, frame: int) -> None:
+        self._context.flush_buffers()
+        self._next = self._index.key_before(frame)
+        self._passed, self._ready = int(self._index.shown[self._next]) - 1, []
 
-    def _forward_to(self, frame: int) -> VideoFrame | None:
-        target = int(self._index.pts[frame])
-        for decoded in self._decoded:
-            if decoded.pts is not None and decoded.pts >= target:
-                return decoded if decoded.pts == target else None
-        return None
+    def _forward_to(self, frame: int, *, leave_out: bool = True) -> Any:
+        """Decode up to `frame`. Frames before it that no other refers to are left out."""
+        index = self._index
+        last = int(index.packets[frame])
+        while True:
+            while self._ready:
+                decoded = self._ready.pop(0)
+                self._passed = max(self._passed, decoded.pts)
+                if decoded.pts == frame:
+                    return decoded
+            if self._next > min(last + REORDERED, len(index)):
+                return None
+            self._context.skip_frame = "NONREF" if leave_out and self._next < last else "DEFAULT"
+            self._ready = self._context.decode(self._packet(self._next) if self._next < len(index) else None)
+            self._next += 1
+
+    def _packet(self, number: int) -> Any:
+        position, size = int(self._index.positions[number]), int(self._index.sizes[number])
+        self._file.seek(position)
+        data = self._file.read(size)
+        if len(data) < size:
+            raise _damaged(self.path, f"frame {self._index.shown[number]} should end at byte {position + size}")
+        packet = av.Packet(data)
+        packet.pts = int(self._index.shown[number])
+        return packet
 
     def close(self) -> None:
-        self._container.close()
+        if self.path is not None:
+            self._file.close()
+
+    __del__ = close  # a dataset has no end of its own; its files close with it
 
 
-def _open(path: Path) -> Any:
-    try:
-        container = av.open(str(path))
-    except FileNotFoundError as error:
-        raise DataError(f"missing file {path}; the dataset is incomplete: copy or download it again") from error
-    except (FFmpegError, OSError) as error:
-        raise _damaged(path, error) from error
-    if not container.streams.video:
-        container.close()
-        raise _damaged(path, "it holds no video")
-    return container
-
-
-def _damaged(path: Path, error: Exception | str) -> DataError:
+def _damaged(path: Path | None, error: Exception | str) -> DataError:
     return DataError(f"{path} is damaged or cut short: {error}; copy or download it again")
