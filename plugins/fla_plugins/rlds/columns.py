@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 import os
 import threading
 import zlib
@@ -21,6 +22,7 @@ from fla_plugins.rlds.index import Index, shown
 from fla_plugins.rlds.schema import Leaf, Schema
 from fla_plugins.rlds.shard import Shard
 from fla_sdk.errors import DataError, EpisodeError
+from fla_sdk.home import refuse_without_space
 
 _LARGE = 5000
 """Episodes from which on progress is shown."""
@@ -171,9 +173,14 @@ class _Scratch:
     def __enter__(self) -> NDArray[Any]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            needed = math.prod(self._shape) * self._dtype.itemsize
+            # Where the disk is full, writing to mapped memory kills the process.
+            refuse_without_space(needed, self._path.parent, what=f"the column {self._path.name}", error=DataError)
             return np.lib.format.open_memmap(self._scratch, "w+", self._dtype, self._shape)
         except OSError as error:
-            raise DataError(f"no column can be kept at {self._path}: {error}. Set FLA_DATA_HOME") from error
+            raise DataError(
+                f"no column can be kept at {self._path}: {error}. FLA_DATA_HOME names another place"
+            ) from error
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         if kind is None:

@@ -19,7 +19,8 @@ from fla_plugins.rlds.options import Options
 from fla_plugins.rlds.schema import Leaf, Schema, read_schema
 from fla_sdk.data.dataset import Feature
 from fla_sdk.errors import DataError, EpisodeError, UnknownNameError
-from fla_sdk.policy.fetch import data_home, fetch
+from fla_sdk.home import data_home
+from fla_sdk.policy.fetch import fetch
 
 
 class RldsDataset:

@@ -26,6 +26,7 @@ class Dataset(Protocol):
     """Demonstrations that can be read at random. Row `i` is one moment; rows of an episode are contiguous.
 
     Opening reads metadata alone, contacts no network and creates nothing. All methods may be called from any thread.
+    A dataset may also have `starts`: the rows that samples may begin at, rising; without it, or where it is None, all.
     """
 
     path: Path

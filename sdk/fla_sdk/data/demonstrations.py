@@ -59,7 +59,7 @@ class Demonstrations:
         columns = _Columns(dataset)
         self.states = _vectors(dataset, columns, embodiment, embodiment.state, "state")
         self.actions = _vectors(dataset, columns, embodiment, embodiment.action, "action")
-        self.camera_keys = _camera_keys(dataset, embodiment)
+        self.camera_keys = camera_keys(dataset, embodiment)
         self.wording = Wording(prompt, dataset)
         if dataset.fps != embodiment.control_hz:
             warnings.warn(
@@ -73,6 +73,9 @@ class Demonstrations:
         skipped = np.repeat(bounds[:, 1] - np.cumsum(lengths), lengths)
         self.rows: NDArray[np.int64] = np.arange(len(skipped)) + skipped
         """Rows of the dataset that samples begin at, rising."""
+        starts: NDArray[np.int64] | None = getattr(dataset, "starts", None)
+        if starts is not None:
+            self.rows = np.intersect1d(self.rows, starts, assume_unique=True)
         if skip_idle:
             self.rows = np.concatenate([rows[~self._idle(rows)] for rows in self._blocks()])
         if not len(self.rows):
@@ -218,7 +221,8 @@ def _generic(names: tuple[str, ...]) -> bool:
     return all(name.rstrip("0123456789").rstrip("_").lower() in ("", "motor", "dim", "joint_", "x") for name in names)
 
 
-def _camera_keys(dataset: Dataset, embodiment: Embodiment) -> dict[str, str]:
+def camera_keys(dataset: Dataset, embodiment: Embodiment) -> dict[str, str]:
+    """Camera of the embodiment -> its key in the dataset. Raises `DataError` when one is missing."""
     available = [name for name, feature in dataset.features.items() if feature.is_camera]
     found: dict[str, str] = {}
     for camera in embodiment.cameras:

@@ -17,10 +17,17 @@ from fla_plugins.rlds.example import integers
 from fla_plugins.rlds.options import Options, parse
 from fla_plugins.rlds.reader import RldsDataset
 from fla_sdk.data.demonstrations import Demonstrations
+from fla_sdk.data.frame_cache import CachedFrames
 from fla_sdk.errors import ConfigError, DataError, UnknownNameError
 
-LENGTHS = (3, 5, 4, 2, 6)
 BOUNDS = [[0, 3], [3, 8], [8, 12], [12, 14], [14, 20]]
+TOY = fla.Embodiment(
+    name="toy",
+    state=fla.Space(fla.joints("a", "b", "c"), aliases=("observation/state",)),
+    action=fla.Space(fla.joints("a", "b")),
+    cameras=(fla.Camera("front", slot="base_0_rgb", aliases=("observation/image",)),),
+    control_hz=10,
+)
 
 
 def opened(path: Path, **options: Any) -> RldsDataset:
@@ -58,14 +65,7 @@ def test_everything_written_is_read(toy: Any, kit: Any, tmp_path: Path) -> None:
 
 def test_windows_of_demonstrations_stay_within_episodes(toy: Any, kit: Any, tmp_path: Path) -> None:
     toy()
-    robot = fla.Embodiment(
-        name="toy",
-        state=fla.Space(fla.joints("a", "b", "c"), aliases=("observation/state",)),
-        action=fla.Space(fla.joints("a", "b")),
-        cameras=(fla.Camera("front", slot="base_0_rgb", aliases=("observation/image",)),),
-        control_hz=10,
-    )
-    samples = Demonstrations(opened(tmp_path / "toy"), robot, horizon=4)
+    samples = Demonstrations(opened(tmp_path / "toy"), TOY, horizon=4)
     sample = samples[6]  # step 3 of 5 of the second episode
     written = kit.episode(1, 5)
     np.testing.assert_array_equal(sample.actions, written["steps/action"][[3, 4, 4, 4]])
@@ -194,6 +194,11 @@ def test_samples_begin_within_the_ranges_of_a_file(toy: Any, tmp_path: Path) -> 
     dataset = opened(tmp_path / "toy", ranges=str(file))
     assert dataset.starts is not None
     assert dataset.starts.tolist() == [3, 4, 7, 19]
+    cached = CachedFrames(dataset, ["observation/image"], size=(12, 16))
+    for source in (dataset, cached):
+        samples = Demonstrations(source, TOY, horizon=4, episodes=np.array([0, 1, 2]))
+        assert samples.rows.tolist() == [3, 4, 7]
+        np.testing.assert_array_equal(samples[1].actions, dataset.column("action")[4:8])  # rows left out end no chunk
     assert dataset.fingerprint != opened(tmp_path / "toy").fingerprint
     file.write_text('{"elsewhere--x": [[0, 5]]}')
     with pytest.raises(DataError, match="elsewhere--x"):
