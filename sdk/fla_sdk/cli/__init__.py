@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from fla_sdk.cli import data, embodiments, evaluate, export, models, plugins, recipes, record, serve, train
+from fla_sdk.cli import data, embodiments, evaluate, export, models, plugins, recipes, record, serve, stats, train
 from fla_sdk.errors import FlaError
 from fla_sdk.plugins import Registry, load_plugins
 from fla_sdk.records import Command
@@ -17,6 +17,7 @@ BUILT_IN = (
     recipes.COMMAND,
     record.COMMAND,
     data.COMMAND,
+    stats.COMMAND,
     train.COMMAND,
     serve.COMMAND,
     evaluate.COMMAND,

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE", help="of the episodes, not trained on")
     parser.add_argument("--skip-idle", action="store_true", help="leave out moments at which the robot stands still")
+    parser.add_argument(
+        "--stats",
+        action="append",
+        default=[],
+        metavar="EMBODIMENT=PLACE[#NAME]",
+        help="use statistics of a checkpoint or norm_stats.json, not of the data: droid=gs://BUCKET/pi05_droid#droid",
+    )
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument("--steps", type=int, help="optimizer steps; the learning rate still decays as the recipe says")
     parser.add_argument("--batch-size", type=int)
@@ -69,6 +77,8 @@ def run(arguments: argparse.Namespace, registry: Registry) -> int:
     from fla_sdk.training.trainer import Trainer
 
     trainer = Trainer(resolve(arguments, registry), plugins=registry)
+    for remark in trainer.prepared.remarks:
+        print(f"fla: warning: {remark}", file=sys.stderr)
     if arguments.dry_run:
         print(to_yaml(trainer.config), end="")
         return 0
@@ -95,6 +105,8 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
     for name in ("out", "steps", "batch_size", "seed", "init", "init_also", "init_fresh", "init_resize"):
         if (value := getattr(arguments, name)) is not None:
             changes[name] = value
+    if arguments.stats:
+        changes["stats"] = dict(_statistics(text) for text in arguments.stats)
     if arguments.data:
         changes["sources"] = sources(
             arguments.data,
@@ -123,6 +135,13 @@ def sources(data: Sequence[str], given: Mapping[str, Sequence[Any]], **shared: A
         if values:
             fields[name] = values
     return [Source(data=d, **{name: fields[name][i] for name in fields}, **shared) for i, d in enumerate(data)]
+
+
+def _statistics(text: str) -> tuple[str, str]:
+    embodiment, _, place = text.partition("=")
+    if not embodiment or not place:
+        raise ConfigError(f"--stats {text!r} must be EMBODIMENT=PLACE, such as --stats droid=./pi05_droid#droid")
+    return embodiment, place
 
 
 def _assignment(text: str) -> tuple[str, Any]:

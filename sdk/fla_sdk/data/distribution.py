@@ -80,9 +80,13 @@ class Distribution:
         """Of the values themselves, not an estimate for more of their kind."""
         return math.sqrt(self.squares / self.count)
 
+    @cached_property
+    def _exponent(self) -> int:
+        return _exponent(self.low, self.high)
+
     @property
     def bin_width(self) -> float:
-        return 2.0 ** _exponent(self.low, self.high)
+        return 2.0**self._exponent
 
     def quantile(self, q: float) -> float:
         """As `numpy.quantile` has it, at most one `bin_width` off."""
@@ -96,7 +100,7 @@ class Distribution:
         place = int(np.searchsorted(self._ends, rank, side="right"))
         inside = int(self.counts[place])
         part = (rank - (int(self._ends[place]) - inside) + 0.5) / inside
-        value = (_bin(self.low, _exponent(self.low, self.high)) + place + part) * self.bin_width
+        value = (_bin(self.low, self._exponent) + place + part) * self.bin_width
         return min(max(value, self.low), self.high)
 
     @cached_property
@@ -105,34 +109,36 @@ class Distribution:
 
     def _coarsened(self, exponent: int) -> NDArray[np.int64]:
         """Counts in bins of `2**exponent`, from the one that holds `low`."""
-        finer = exponent - _exponent(self.low, self.high)
+        finer = exponent - self._exponent
         if finer == 0:
             return self.counts
         step = 1 << min(finer, 60)
-        edge = -_bin(self.low, exponent - finer) % step
+        edge = -_bin(self.low, self._exponent) % step
         starts = np.arange(edge, len(self.counts), step)
         return np.add.reduceat(self.counts, starts if edge == 0 else np.append(0, starts))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values that `from_json` reads back without loss."""
-        return attrs.asdict(self) | {"counts": self.counts.tolist()}
+        """Plain values that `from_json` reads back without loss; empty bins are left out."""
+        filled = np.flatnonzero(self.counts)
+        return attrs.asdict(self) | {"bins": filled.tolist(), "counts": self.counts[filled].tolist()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Distribution":
         """Raises `StatsError` when the values contradict each other, and what python raises when some are missing."""
-        numbers = {name: float(values[name]) for name in ("low", "high", "mean", "squares")}
-        counts = np.array(values["counts"], np.int64)
-        one = cls(count=int(values["count"]), counts=counts, **numbers)
-        if not all(map(math.isfinite, numbers.values())) or not one.low <= one.high or one.squares < 0:
-            raise StatsError(f"a distribution from {one.low} to {one.high}, mean {one.mean}, is none")
-        exponent = _exponent(one.low, one.high)
-        expected = _bin(one.high, exponent) - _bin(one.low, exponent) + 1
-        if counts.shape != (expected,) or (counts < 0).any() or counts.sum() != one.count or one.count < 1:
+        low, high, mean, squares = (float(values[name]) for name in ("low", "high", "mean", "squares"))
+        if not all(map(math.isfinite, (low, high, mean, squares))) or not low <= high or squares < 0:
+            raise StatsError(f"a distribution from {low} to {high}, mean {mean}, squares {squares}, is none")
+        exponent = _exponent(low, high)
+        counts = np.zeros(_bin(high, exponent) - _bin(low, exponent) + 1, np.int64)
+        bins, filled, count = np.array(values["bins"], np.int64), np.array(values["counts"], np.int64), values["count"]
+        fits = bins.shape == filled.shape == (len(bins),) and len(bins) and 0 <= bins[0] <= bins[-1] < len(counts)
+        if not fits or (np.diff(bins) < 1).any() or (filled < 1).any() or filled.sum() != count:
             raise StatsError(
-                f"a histogram from {one.low} to {one.high} of {one.count} values must have {expected} counts that add "
-                f"up to that, got {counts.size} that add up to {counts.sum()}"
+                f"a histogram of {count} values in {len(counts)} bins, from {low} to {high}, has {len(bins)} bins that "
+                f"hold {filled.sum()}"
             )
-        return one
+        counts[bins] = filled
+        return cls(count=int(count), low=low, high=high, mean=mean, squares=squares, counts=counts)
 
 
 def _bin(value: float, exponent: int) -> int:

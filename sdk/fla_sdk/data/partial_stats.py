@@ -93,6 +93,11 @@ class PartialStats:
         """Samples."""
         return self.state[0].count
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the demonstrations, in whatever order they were pooled, and of the method."""
+        return fingerprint({"parts": sorted(self.parts), "method": METHOD})
+
     def __add__(self, other: "PartialStats") -> "PartialStats":
         """Of all samples of both. Raises `StatsError` when they are of different robots."""
         both = [
@@ -119,7 +124,7 @@ class PartialStats:
             state=state,
             actions=actions,
             count=self.count,
-            fingerprint=fingerprint({"parts": sorted(self.parts), "method": METHOD}),
+            fingerprint=self.fingerprint,
             method=METHOD,
         )
 

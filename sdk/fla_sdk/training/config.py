@@ -127,6 +127,10 @@ class TrainConfig:
     batches: Literal["mixed", "embodiment"] = "mixed"
     """Whether a batch may hold several robots, or is filled with one."""
 
+    stats: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """Embodiment -> `PLACE[#NAME]` of statistics to use instead of those of its data, such as
+    `gs://openpi-assets/checkpoints/pi05_droid#droid`: those that the weights were trained with."""
+
     skip_episodes: int = 0
     """How many damaged episodes training may leave out; `quarantine.jsonl` in the run's folder lists them."""
 

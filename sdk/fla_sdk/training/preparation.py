@@ -1,6 +1,6 @@
 """Everything a run needs, resolved and checked before the first second of training is spent."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fla_sdk.data import statistics
 from fla_sdk.data.dataset import Dataset
 from fla_sdk.data.demonstrations import Demonstrations
 from fla_sdk.data.mixture import Part
+from fla_sdk.data.partial_stats import PartialStats, hardly_moving
 from fla_sdk.data.quarantine import Quarantine
 from fla_sdk.data.splits import held_out, parse_episodes
 from fla_sdk.embodiment import Embodiment
@@ -23,6 +24,7 @@ from fla_sdk.plugins import Registry
 from fla_sdk.policy import checkpoint, weights
 from fla_sdk.policy.fetch import fetch, is_remote
 from fla_sdk.records import ModelFamily
+from fla_sdk.training import given_statistics
 from fla_sdk.training.config import Source, TrainConfig
 
 
@@ -40,6 +42,9 @@ class Preparation:
     """Embodiment -> statistics over all of its sources."""
 
     codecs: Mapping[str, Codec]
+
+    remarks: tuple[str, ...]
+    """What is unusual about the data, and no reason to stop; a line each."""
 
 
 def resolve_model(name: str, options: Mapping[str, Any], registry: Registry) -> tuple[ModelFamily, Any]:
@@ -66,7 +71,7 @@ def open_dataset(uri: str, registry: Registry) -> Dataset:
 
 
 def bind(
-    source: Source, dataset: Dataset, embodiment: Embodiment, spec: ModelSpec, *, quarantine: Quarantine
+    source: Source, dataset: Dataset, embodiment: Embodiment, *, horizon: int, quarantine: Quarantine
 ) -> Demonstrations:
     """The part of a dataset that a source trains on."""
     bounds = dataset.episode_bounds
@@ -77,7 +82,7 @@ def bind(
     return Demonstrations(
         dataset,
         embodiment,
-        horizon=spec.horizon,
+        horizon=horizon,
         episodes=chosen,
         prompt=source.prompt,
         skip_idle=source.skip_idle,
@@ -104,6 +109,31 @@ def _check_initial(config: TrainConfig, family: ModelFamily, model_config: Any, 
     )
 
 
+def _given_statistics(
+    places: Mapping[str, str], embodiments: Mapping[str, Embodiment], spec: ModelSpec
+) -> dict[str, NormStats]:
+    for name in places:
+        if name not in embodiments:
+            raise UnknownNameError("embodiment of the sources, whose statistics are given", name, embodiments)
+    return {
+        name: given_statistics.load(place, embodiments[name], normalization=spec.normalization)
+        for name, place in places.items()
+    }
+
+
+def _remarks(found: Mapping[str, PartialStats], given: Mapping[str, NormStats]) -> Iterator[str]:
+    for name, one in found.items():
+        if name not in given:
+            if still := hardly_moving(one.rows()):
+                yield f"embodiment {name!r}: some dimensions hardly move: {still}"
+        elif far := given_statistics.disagreements(given[name], one):
+            yield (
+                f"embodiment {name!r}: the data reach more than {given_statistics.FAR:g} times as far as the "
+                f"statistics {given[name].method}: {'; '.join(far)}. Are units (degrees, radians) and control mode "
+                "the same?"
+            )
+
+
 def prepare(config: TrainConfig, registry: Registry) -> Preparation:
     """Look up every name, open every dataset, compute statistics, build codecs. Reads no image."""
     if not config.sources:
@@ -115,14 +145,25 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
     for tracker in config.trackers:
         registry.tracker(tracker)
     embodiments = {source.embodiment: registry.embodiment(source.embodiment) for source in config.sources}
+    given = _given_statistics(config.stats, embodiments, spec)
     quarantine = Quarantine(config.skip_episodes, file=config.out / "quarantine.jsonl")
     demonstrations = [
-        bind(source, open_dataset(source.data, registry), embodiments[source.embodiment], spec, quarantine=quarantine)
+        bind(
+            source,
+            open_dataset(source.data, registry),
+            embodiments[source.embodiment],
+            horizon=spec.horizon,
+            quarantine=quarantine,
+        )
         for source in config.sources
     ]
     _check_initial(config, family, model_config, registry)
     tokenizer = family.tokenizer(model_config)
-    stats = {name: statistics.compute([d for d in demonstrations if d.embodiment.name == name]) for name in embodiments}
+    found = {name: statistics.collect([d for d in demonstrations if d.embodiment.name == name]) for name in embodiments}
+    stats = {
+        name: given_statistics.bound(given[name], one) if name in given else one.norm_stats()
+        for name, one in found.items()
+    }
     codecs = {
         name: Codec(embodiment=embodiment, spec=spec, stats=stats[name], tokenizer=tokenizer)
         for name, embodiment in embodiments.items()
@@ -137,4 +178,5 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
         ),
         stats=stats,
         codecs=codecs,
+        remarks=tuple(_remarks(found, given)),
     )

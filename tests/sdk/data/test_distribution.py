@@ -101,12 +101,15 @@ def test_json_round_trip_is_exact(values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"counts": [1, 2]}, "must have 32769 counts that add up to that, got 2 that add up to 3"),
-        ({"count": 4}, "of 4 values must have"),
-        ({"high": 1e9}, "must have"),
-        ({"low": 9.0}, "from 9.0 to 3.0, mean 2.0, is none"),
-        ({"mean": float("nan")}, "mean nan, is none"),
-        ({"squares": -1.0}, "is none"),
+        ({"counts": [1, 2]}, "of 3 values in 32769 bins, from 1.0 to 3.0, has 3 bins that hold 3"),
+        ({"counts": [1, 3, -1]}, "that hold 3"),
+        ({"count": 4}, "of 4 values in 32769 bins"),
+        ({"bins": [0, 5, 5]}, "has 3 bins"),
+        ({"bins": [0, 5, 32769]}, "has 3 bins"),
+        ({"bins": [], "counts": [], "count": 0}, "has 0 bins"),
+        ({"low": 9.0}, "from 9.0 to 3.0, mean 2.0, squares 2.0, is none"),
+        ({"mean": float("nan")}, "mean nan, squares 2.0, is none"),
+        ({"squares": -1.0}, "squares -1.0, is none"),
     ],
 )
 def test_contradictions_are_refused(changes: dict[str, Any], message: str) -> None:

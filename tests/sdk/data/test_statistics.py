@@ -204,7 +204,7 @@ def test_partial_results_survive_a_file(tmp_path: Path) -> None:
         (lambda text: text.replace('"format": 1', '"format": 2'), "format 2, this version of fla-sdk reads 1"),
         (lambda text: text.replace('"horizon": 3', '"horizon": "x"'), "horizon"),
         (lambda text: text.replace('"parts"', '"bits"'), "KeyError: 'parts'"),
-        (lambda text: text.replace('"count": 9', '"count": 8', 1), "of 8 values must have"),
+        (lambda text: text.replace('"count": 9', '"count": 8', 1), "of 8 values in"),
         (lambda text: '{"norm_stats": {}}', "KeyError: 'format'"),
     ],
 )
