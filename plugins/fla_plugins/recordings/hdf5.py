@@ -83,9 +83,9 @@ class Hdf5Recording:
             value = dataset[row]
         except (OSError, RuntimeError) as error:
             raise self._damaged(error, f"{key!r}, row {row}") from error
-        if _stream(dataset).is_pixels:
-            return np.asarray(value)
-        return value if isinstance(value, bytes) else np.asarray(value).tobytes()
+        array = np.asarray(value)
+        # Encoded: bytes of fixed or variable length, or as opaque values.
+        return array.tobytes() if array.dtype.kind in "SV" or (array.dtype == np.uint8 and array.ndim == 1) else array
 
     def text(self, key: str) -> str:
         file = self.opened.open(self.path)

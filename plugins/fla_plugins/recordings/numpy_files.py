@@ -49,9 +49,8 @@ class NumpyRecording:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise self._damaged(error, key) from error
 
-    def picture(self, key: str, row: int) -> NDArray[Any] | bytes:
-        value = self.arrays.get((self.path, key), lambda: self.read(key))[row]
-        return value if isinstance(value, bytes) else np.asarray(value)
+    def picture(self, key: str, row: int) -> NDArray[Any]:
+        return np.asarray(self.arrays.get((self.path, key), lambda: self.read(key))[row])
 
     def text(self, key: str) -> str:
         if (value := as_text(self.read(key))) is None:

@@ -1,19 +1,19 @@
 """Pictures as files hold them, made into RGB `[H, W, 3]` as a mapping says."""
 
-import io
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fla_plugins.lerobot.images import decode_image
 from fla_plugins.recordings.mapping import CameraImages
 from fla_sdk.errors import DataError
 
 
 def to_rgb(value: NDArray[Any] | bytes, camera: CameraImages, where: str) -> NDArray[np.uint8]:
     """Decoded, coloured, turned and resized. Raises `DataError` beginning with `where`."""
-    image = _decoded(value, where) if isinstance(value, bytes) else _pixels(value, camera, where)
+    image = decode_image(value, where) if isinstance(value, bytes) else _pixels(value, camera, where)
     if camera.order == "bgr":
         image = image[..., ::-1]
     if camera.rotate:
@@ -22,14 +22,6 @@ def to_rgb(value: NDArray[Any] | bytes, camera: CameraImages, where: str) -> NDA
         height, width = camera.size
         image = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((width, height)))
     return np.ascontiguousarray(image)
-
-
-def _decoded(encoded: bytes, where: str) -> NDArray[np.uint8]:
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{where} cannot be decoded as an image: {error}; copy or record it again") from error
 
 
 def _pixels(value: NDArray[Any], camera: CameraImages, where: str) -> NDArray[np.uint8]:
