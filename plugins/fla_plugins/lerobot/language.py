@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from fla_sdk.errors import DataError
@@ -36,7 +37,7 @@ def texts_in_force(path: Path, table: Any, column: str, style: str) -> NDArray[A
         styles, contents = (remarks.field(name).to_numpy(zero_copy_only=False) for name in ("style", "content"))
         times = table["timestamp"].to_numpy()
         begun = remarks.field("timestamp").to_numpy() if column == "language_persistent" else times[rows]
-    except (KeyError, UnicodeDecodeError) as error:
+    except (KeyError, UnicodeDecodeError, pa.ArrowException) as error:
         raise DataError(f"{path}: column {column!r} does not hold remarks of LeRobot's form ({error!r})") from error
     holds = np.flatnonzero((styles == style) & (contents != None) & (begun <= times[rows]))  # noqa: E711
     # Of each row the newest one last, and of those the one that stands first in its list.

@@ -81,7 +81,7 @@ def _texts(path: Path, array: Any, name: str) -> NDArray[Any]:
     encoded = array.dictionary_encode()
     try:
         texts = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, pa.ArrowException) as error:
         raise DataError(f"{path}: column {name!r} has text that is not UTF-8 ({error}); write it again") from error
     return texts[encoded.indices.to_numpy(zero_copy_only=False)]
 
