@@ -19,17 +19,24 @@ def data_home() -> Path:
     return Path(home).expanduser()
 
 
+def free_bytes(place: Path) -> int:
+    """Room on the disk that `place` is on, or would be on."""
+    return shutil.disk_usage(_existing(place)).free
+
+
 def refuse_without_space(
     needed: int, place: Path, *, what: str, error: type[FlaError], setting: str = "FLA_DATA_HOME"
 ) -> None:
     """Raise `error` when the disk of `place` has less than `needed` bytes for `what`; `setting` is the way out."""
-    existing = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(existing).free
-    if needed > free:
+    if needed > (free := free_bytes(place)):
         raise error(
-            f"{what} takes {needed / 1e9:.2f} GB, {existing} has {free / 1e9:.2f} GB free; make room, or set "
+            f"{what} takes {needed / 1e9:.2f} GB, {_existing(place)} has {free / 1e9:.2f} GB free; make room, or set "
             f"{setting} to a folder on a larger disk"
         )
+
+
+def _existing(place: Path) -> Path:
+    return next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
 
 
 @contextmanager

@@ -48,9 +48,13 @@ class CachedFrames:
         *,
         size: tuple[int, int],
         quality: int | None = 95,
+        episodes: NDArray[np.integer] | None = None,
         folder: Path | None = None,
     ) -> None:
-        """`size` is height and width, `quality` that of JPEG (None: plain bytes), `folder` `<data home>/frames`."""
+        """`size` is height and width, `quality` that of JPEG (None: plain bytes), `folder` `<data home>/frames`.
+
+        `episodes` are those to build, all by default; two that differ in nothing else share what is on disk.
+        """
         self.dataset, self.cameras = dataset, tuple(cameras)
         self.format = FrameFormat(size=size, quality=quality)
         self.folder = data_home() / "frames" if folder is None else folder
@@ -62,6 +66,8 @@ class CachedFrames:
         }
         self.episode_bounds: NDArray[np.int64] = dataset.episode_bounds
         self.damaged: Mapping[int, str] = dataset.damaged
+        self.starts: NDArray[np.int64] | None = getattr(dataset, "starts", None)
+        self._bounds = dataset.episode_bounds if episodes is None else dataset.episode_bounds[episodes]
         self.stores: Mapping[str, FrameStore] = {camera: self._store(camera) for camera in self.cameras}
 
     def _store(self, camera: str) -> FrameStore:
@@ -97,11 +103,25 @@ class CachedFrames:
     def _encoded(self, camera: str, row: int) -> bytes:
         return self.format.encode(self.dataset.frame(camera, row))
 
+    def __getattr__(self, name: str) -> Any:
+        """What the format of the dataset has besides."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
     # --- On disk ------------------------------------------------------------------------------------------------------
 
     def missing(self) -> int:
         """Frames that are left to build, of all cameras."""
-        return sum(len(store.rows_of(shard)) for store in self.stores.values() for shard in store.missing())
+        return sum(len(self.stores[camera].rows_of(shard)) for shard, camera in self._tasks())
+
+    def _tasks(self) -> list[tuple[int, str]]:
+        """Shards that are left to build and their cameras, those of the same rows together."""
+        every = [(shard, camera) for camera, store in self.stores.items() for shard in self._shards(store)]
+        return sorted((shard, camera) for shard, camera in every if not self.stores[camera].holds(shard))
+
+    def _shards(self, store: FrameStore) -> list[int]:
+        return sorted({shard for first, end in self._bounds.tolist() for shard in store.shards(first, end)})
 
     def nbytes(self) -> int:
         """Taken on disk."""
@@ -110,7 +130,13 @@ class CachedFrames:
     def measure(self, *, threads: int, seconds: float = 1.0) -> FrameRates:
         """How fast training reads with `threads`, without this cache and with it, and what building it takes."""
         return measure(
-            self.dataset, self.cameras, self.format, threads=threads, build_threads=BUILD_THREADS, seconds=seconds
+            self.dataset.frame,
+            self.cameras,
+            self.format,
+            bounds=self._bounds,
+            threads=threads,
+            build_threads=BUILD_THREADS,
+            seconds=seconds,
         )
 
     def build(self, *, threads: int = BUILD_THREADS) -> None:
@@ -142,7 +168,6 @@ class CachedFrames:
         refuse_without_space(int(needed), self.folder, what=f"caching frames of {self.path}", error=DataError)
         for store in self.stores.values():
             store.tidy()
-        tasks = sorted((shard, camera) for camera, store in self.stores.items() for shard in store.missing())
         stopped = threading.Event()
 
         def make(shard: int, camera: str) -> int:
@@ -152,7 +177,7 @@ class CachedFrames:
 
         with progress("frames cached", left) as advance, ThreadPoolExecutor(threads) as pool:
             try:
-                for done in as_completed([pool.submit(make, *task) for task in tasks]):
+                for done in as_completed([pool.submit(make, *task) for task in self._tasks()]):
                     advance(by=done.result())
             except BaseException:
                 stopped.set()
@@ -178,11 +203,11 @@ class CachedFrames:
         """Read everything that is there and delete what is damaged; says which and why. `build` makes it anew."""
 
         def check(store: FrameStore, shard: int) -> str | None:
-            if (damage := store.damaged(shard)) is not None:
+            if (damage := store.damage(shard)) is not None:
                 store.delete(shard)
             return damage
 
-        shards = [(store, shard) for store in self.stores.values() for shard in store.shards]
+        shards = [(store, shard) for store in self.stores.values() for shard in self._shards(store)]
         with self._locked(), ThreadPoolExecutor(threads) as pool:
             found = list(pool.map(check, *zip(*shards, strict=True)))
         return [damage for damage in found if damage is not None]

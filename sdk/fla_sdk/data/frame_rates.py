@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
-from fla_sdk.data.dataset import Dataset
 from fla_sdk.data.frame_format import FrameFormat
 from fla_sdk.errors import EpisodeError
 from fla_sdk.transforms import resize_with_pad
@@ -35,20 +35,21 @@ class FrameRates:
 
 
 def measure(
-    dataset: Dataset,
+    frame: Callable[[str, int], NDArray[np.uint8]],
     cameras: Sequence[str],
     form: FrameFormat,
     *,
+    bounds: NDArray[np.int64],
     threads: int,
     build_threads: int,
     seconds: float = 1.0,
 ) -> FrameRates:
-    """Rates with `threads` while training and `build_threads` while a cache is built.
+    """Rates of `Dataset.frame` in episodes of `bounds`, with the threads that training and building a cache have.
 
     Raises `EpisodeError` when all episodes that were tried are damaged.
     """
-    episodes = _readable(dataset, cameras)
-    rows = [[form.encode(dataset.frame(camera, first)) for camera in cameras] for first, _ in episodes]
+    episodes = _readable(frame, cameras, bounds)
+    rows = [[form.encode(frame(camera, first)) for camera in cameras] for first, _ in episodes]
 
     def order(thread: int, *, rising: bool) -> Iterator[int]:
         rng = np.random.default_rng(thread)
@@ -60,12 +61,12 @@ def measure(
     def decode(row: int) -> None:
         for camera in cameras:
             with suppress(EpisodeError):
-                resize_with_pad(dataset.frame(camera, row), *form.size)
+                resize_with_pad(frame(camera, row), *form.size)
 
     def build(row: int) -> None:
         for camera in cameras:
             with suppress(EpisodeError):
-                form.encode(dataset.frame(camera, row))
+                form.encode(frame(camera, row))
 
     def read(row: int) -> None:
         for encoded in rows[row % len(rows)]:
@@ -79,15 +80,17 @@ def measure(
     )
 
 
-def _readable(dataset: Dataset, cameras: Sequence[str]) -> list[tuple[int, int]]:
+def _readable(
+    frame: Callable[[str, int], NDArray[np.uint8]], cameras: Sequence[str], bounds: NDArray[np.int64]
+) -> list[tuple[int, int]]:
     """Bounds of some episodes whose first frames can be had."""
     found: list[tuple[int, int]] = []
     errors: list[EpisodeError] = []
-    for episode in np.random.default_rng(0).permutation(len(dataset.episode_bounds)).tolist():
-        first, end = dataset.episode_bounds[episode].tolist()
+    for episode in np.random.default_rng(0).permutation(len(bounds)).tolist():
+        first, end = bounds[episode].tolist()
         try:
             for camera in cameras:
-                dataset.frame(camera, first)
+                frame(camera, first)
         except EpisodeError as error:
             errors.append(error)
         else:

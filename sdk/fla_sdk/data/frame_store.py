@@ -26,21 +26,29 @@ class FrameStore:
         self._shards: dict[int, Shard] = {}
         self._lock = threading.Lock()
 
-    @property
-    def shards(self) -> range:
-        """Numbers of all shards that the store will have."""
-        return range(-(-self.rows // self._per_shard))
+    def shards(self, first: int, end: int) -> range:
+        """Numbers of the shards that hold the rows from `first` up to `end`."""
+        return range(first // self._per_shard, -(-end // self._per_shard))
 
     def rows_of(self, shard: int) -> range:
         return range(shard * self._per_shard, min((shard + 1) * self._per_shard, self.rows))
 
-    def missing(self) -> list[int]:
-        """Shards that are not there, or whose index is damaged."""
-        return [shard for shard in self.shards if self._damage(shard, frames=False) is not None]
+    def holds(self, shard: int) -> bool:
+        """Whether a shard is there, and its index sound."""
+        try:
+            return open_shard(self._path(shard), frames=len(self.rows_of(shard))) is not None
+        except DataError:
+            return False
 
-    def damaged(self, shard: int) -> str | None:
-        """What is wrong with a shard that is there, after reading all of it; None when it is sound or not there."""
-        return self._damage(shard, frames=True) if self._path(shard).exists() else None
+    def damage(self, shard: int) -> str | None:
+        """What is wrong with a shard, after reading all of it; None when it is sound or not there."""
+        try:
+            if (found := open_shard(self._path(shard), frames=len(self.rows_of(shard)))) is not None:
+                for number in range(len(self.rows_of(shard))):
+                    found.read(number)
+        except (DataError, OSError) as error:
+            return str(error)
+        return None
 
     def write(self, shard: int, frames: Iterable[bytes | None]) -> None:
         """Make a shard of the encoded frames of `rows_of(shard)`; None for a frame that cannot be had."""
@@ -93,14 +101,3 @@ class FrameStore:
             with self._lock:
                 self._shards[shard] = found
         return found
-
-    def _damage(self, shard: int, *, frames: bool) -> str | None:
-        try:
-            found = open_shard(self._path(shard), frames=len(self.rows_of(shard)))
-            if found is None:
-                return f"{self._path(shard)} is missing"
-            for number in range(len(self.rows_of(shard)) if frames else 0):
-                found.read(number)
-        except (DataError, OSError) as error:
-            return str(error)
-        return None

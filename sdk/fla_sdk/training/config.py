@@ -173,11 +173,22 @@ class TrainConfig:
     """Over how many devices parameters and optimizer state are split; each of them computes on samples of its own."""
 
     loader_threads: int = 2
+    frame_cache: Literal["auto", "always", "never"] = "auto"
+    """Whether camera frames are decoded once, before training, and kept at the model's size: `auto` when that shortens
+    the run. A run that resumes keeps to the first choice."""
+
+    frame_quality: int | None = 95
+    """JPEG quality of the frame cache; null keeps plain bytes, which are exact and six times as large."""
+
+    samples_per_second: float | None = None
+    """What training takes when it never waits for data, which `frame_cache: auto` chooses by; null estimates it."""
 
     def __attrs_post_init__(self) -> None:
         for name in ("batch_size", "log_every", "save_every", "keep_last", "fsdp_devices", "loader_threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if self.samples_per_second is not None and self.samples_per_second <= 0:
+            raise ConfigError(f"samples_per_second is {self.samples_per_second}, must be above 0, or null")
         if self.temperature <= 0:
             raise ConfigError(f"temperature is {self.temperature}, must be above 0 (1 samples by size)")
         if self.skip_episodes < 0:

@@ -2,11 +2,11 @@
 
 import argparse
 
-from fla_sdk.cli.data import collect, convert
+from fla_sdk.cli.data import cache, collect, convert
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command
 
-COMMANDS: tuple[Command, ...] = (collect.COMMAND, convert.COMMAND)
+COMMANDS: tuple[Command, ...] = (cache.COMMAND, collect.COMMAND, convert.COMMAND)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
