@@ -6,7 +6,6 @@
 
 import json
 import math
-import os
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fla_plugins.rlds.example import elements, integers
-from fla_plugins.rlds.index import Index, shown
+from fla_plugins.rlds.index import Index, scratch_of, shown
 from fla_plugins.rlds.schema import Leaf, Schema
 from fla_plugins.rlds.shard import Shard
 from fla_sdk.errors import DataError, EpisodeError
@@ -82,7 +81,7 @@ class Columns:
         dtype = np.result_type(*(np.dtype(leaf.column_dtype) for leaf in leaves))
         with (
             _Scratch(path, (len(self), *shape), dtype) as column,
-            shown(f"reading {name}", len(self._chosen) * len(leaves), large=_LARGE) as advance,
+            shown(f"reading {name}", len(self._chosen) * len(leaves), large=len(self._chosen) >= _LARGE) as advance,
         ):
             flat = column.reshape(len(self), -1)
             first = 0
@@ -101,7 +100,7 @@ class Columns:
         numbers: dict[bytes, int] = {b"": 0}  # what damaged episodes say
         with (
             _Scratch(path, (len(self),), np.dtype(np.int32)) as column,
-            shown(f"reading {leaf.name}", len(self._chosen), large=_LARGE) as advance,
+            shown(f"reading {leaf.name}", len(self._chosen), large=len(self._chosen) >= _LARGE) as advance,
         ):
             for episode, data in self._payloads(leaf):
                 end, steps = int(self._ends[episode]), int(self._steps[episode])
@@ -111,7 +110,9 @@ class Columns:
                 column[end - steps : end] = [numbers.setdefault(value, len(numbers)) for value in values]
                 advance(by=1)
             # Before the numbers are in place: they say that the column is complete.
-            path.with_suffix(".json").write_text(json.dumps([text.decode(errors="replace") for text in numbers]))
+            spoken = path.with_suffix(".json")
+            scratch_of(spoken).write_text(json.dumps([text.decode(errors="replace") for text in numbers]))
+            scratch_of(spoken).replace(spoken)
 
     def _payloads(self, leaf: Leaf) -> Iterator[tuple[int, bytes]]:
         """Number and bytes of `leaf` for each episode that can be read."""
@@ -168,7 +169,7 @@ class _Scratch:
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._path, self._shape, self._dtype = path, shape, dtype
-        self._scratch = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        self._scratch = scratch_of(path)
 
     def __enter__(self) -> NDArray[Any]:
         try:

@@ -2,12 +2,13 @@
 
     <data home>/rlds/index/<key>.npy        the episodes of one shard; the key changes when the file does
 
-Images and numbers are skipped, so the pass reads about a hundredth of a dataset. A pass that was stopped goes on at the
-next shard.
+Images and numbers are skipped, so the pass reads less than a hundredth of a dataset. A pass that was stopped goes on at
+the next shard.
 """
 
 import hashlib
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -30,8 +31,8 @@ _FORMAT = b"1"
 _THREADS = 8
 """The pass waits for the disk most of the time."""
 
-_LARGE = 100
-"""Shards, or episodes by the hundred, from which on progress is shown."""
+_LARGE_BYTES = 2**30
+"""From here on progress is shown."""
 
 
 @attrs.frozen(kw_only=True)
@@ -110,7 +111,9 @@ def build_index(layout: Layout, schema: Schema, *, home: Path, verify: bool) -> 
 
     if missing:
         pool = ThreadPoolExecutor(_THREADS)
-        with shown(f"indexing {layout.name}", len(missing), large=_LARGE) as advance:
+        files = [path for place in missing if (path := layout.shards[place].path).exists()]
+        large = sum(path.stat().st_size for path in files) >= _LARGE_BYTES
+        with shown(f"indexing {layout.name}", len(missing), large=large) as advance:
             try:
                 for place, rows in zip(missing, pool.map(read, missing), strict=True):
                     kept[place] = rows
@@ -129,7 +132,7 @@ def build_index(layout: Layout, schema: Schema, *, home: Path, verify: bool) -> 
 
 def keep(path: Path, rows: NDArray[Any]) -> None:
     """Write an array, whole or not at all."""
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    scratch = scratch_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with scratch.open("wb") as file:
@@ -139,6 +142,11 @@ def keep(path: Path, rows: NDArray[Any]) -> None:
         raise DataError(f"the index cannot be kept at {path}: {error}. FLA_DATA_HOME names another place") from error
 
 
+def scratch_of(path: Path) -> Path:
+    """Where this thread may write before the file is moved to its place."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+
+
 def digest(*parts: bytes) -> str:
     found = hashlib.blake2b(digest_size=16)
     for part in parts:
@@ -146,9 +154,9 @@ def digest(*parts: bytes) -> str:
     return found.hexdigest()
 
 
-def shown(description: str, total: int, *, large: int) -> AbstractContextManager[Any]:
+def shown(description: str, total: int, *, large: bool) -> AbstractContextManager[Any]:
     """Progress, of work that takes a while."""
-    return progress(description, total) if total >= large else nullcontext(lambda **_: None)
+    return progress(description, total) if large else nullcontext(lambda **_: None)
 
 
 def _key(shard: ShardFile, declared: bytes, *, verify: bool) -> str:
@@ -207,14 +215,15 @@ def _read_record(window: Window, record: Record, schema: Schema, *, number: int,
         counts: dict[str, int] = {}
         for place, leaf in enumerate(schema.leaves):
             region = regions.get(leaf.key)
+            of_step = place < len(schema.steps)
             if region is None:
-                if leaf in schema.steps:
+                if of_step:
                     raise DataError(f"it has no {leaf.key!r}, which {FEATURES} declares")
                 continue
             if region.kind != leaf.kind:
                 raise DataError(f"{leaf.key!r} holds {region.kind}, {FEATURES} declares {leaf.kind}")
             row["regions"][place] = region.start, region.end
-            if leaf in schema.steps and _is_cheap(leaf):
+            if of_step and _is_cheap(leaf):
                 counts[leaf.key] = _count(leaf, region)
         if not counts:
             leaf = schema.steps[0]

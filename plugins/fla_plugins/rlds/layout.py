@@ -55,11 +55,11 @@ def read_layout(path: Path, *, split: str, partial: bool) -> Layout:
     if not (path / FEATURES).exists() and (versions := _versions(path)):
         root = versions[-1]
     found: dict[str, dict[int, Path]] = {}
-    names: dict[str, tuple[str, int]] = {}
+    names: dict[str, set[tuple[str, int]]] = {}
     for file in sorted(root.glob("*.tfrecord-*")):
         if match := _SHARD.fullmatch(file.name):
             found.setdefault(match["split"], {})[int(match["number"])] = file
-            names[match["split"]] = match["prefix"], int(match["total"])
+            names.setdefault(match["split"], set()).add((match["prefix"], int(match["total"])))
     info = _read_info(root)
     try:
         lengths = {
@@ -72,7 +72,10 @@ def read_layout(path: Path, *, split: str, partial: bool) -> Layout:
         raise DataError(f"there are no TFRecord shards in {root}{written}; give the folder that holds them")
     if split not in found:
         raise UnknownNameError(f"split of {root}", split, found)
-    prefix, total = names[split]
+    if len(names[split]) > 1:
+        these = " and ".join(f"{prefix} in {total}" for prefix, total in sorted(names[split]))
+        raise DataError(f"{root} holds the shards of several datasets ({these}); give each a folder of its own")
+    ((prefix, total),) = names[split]
     expected = lengths.get(split)
     if expected is not None and len(expected) != total:
         raise DataError(

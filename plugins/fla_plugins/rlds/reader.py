@@ -1,6 +1,5 @@
 """`RldsDataset`: a folder of TFRecord shards as the SDK's `Dataset`."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,19 +15,19 @@ from fla_plugins.rlds.index import Index, build_index, digest
 from fla_plugins.rlds.known import LANGUAGE, droid_actions, rate
 from fla_plugins.rlds.layout import FEATURES, Layout, read_layout
 from fla_plugins.rlds.options import Options
+from fla_plugins.rlds.ranges import name_leaves, read_ranges, starts
 from fla_plugins.rlds.schema import Leaf, Schema, read_schema
 from fla_sdk.data.dataset import Feature
 from fla_sdk.errors import DataError, EpisodeError, UnknownNameError
 from fla_sdk.home import data_home
-from fla_sdk.policy.fetch import fetch
 
 
 class RldsDataset:
     """Reads one split of a local RLDS dataset at random, without TensorFlow.
 
     The first opening reads the heads of all records (`index.py`), and a column is gathered when it is first asked for;
-    both are kept in the data home. A frame is one read and one decoding. Nothing is fetched, and nothing is created
-    beside the dataset. Raises `DataError` when nothing of it can be read.
+    both are kept in the data home. A frame is one read and one decoding. Nothing is fetched but a file of ranges,
+    and nothing is created beside the dataset. Raises `DataError` when nothing of it can be read.
     """
 
     def __init__(self, path: Path, options: Options | None = None) -> None:
@@ -39,6 +38,8 @@ class RldsDataset:
         fps = options.fps or rate(layout.name, self._leaves)
         if fps is None:
             raise DataError(f"{path}: RLDS does not record how many steps a second has; say it: rlds://{path}?fps=10")
+        ranges = None if options.ranges is None else read_ranges(options.ranges)
+        named = [] if ranges is None else name_leaves(schema, layout.root)
         home = data_home()
         index = build_index(layout, schema, home=home, verify=options.verify)
         damage = index.damage
@@ -61,10 +62,8 @@ class RldsDataset:
         self._frames = Frames(index, schema)
         self._actions = droid_actions(self._leaves)
         self._language, self._in_turn = _language(self._leaves), options.language == "all"
-        self.starts: NDArray[np.int64] | None = None
+        self.starts = None if ranges is None else starts(ranges, self._columns, named, self.episode_bounds)
         """Rows that samples may begin at; None for all."""
-        if options.ranges is not None:
-            self.starts = _starts(self, _recordings(layout, schema, self._columns), options.ranges)
         self.features: Mapping[str, Feature] = self._features()
         self._checksums = index.rows["crc"][chosen].tobytes()
         self.fingerprint: str = _fingerprint(self, self._checksums, options)
@@ -124,10 +123,11 @@ class RldsDataset:
         found = {name: leaf.feature for name, leaf in self._leaves.items()}
         for name, leaves in self._actions.items():
             found[name] = Feature(dtype="float32", shape=(sum(leaf.width for leaf in leaves),))
+        whole = next(row for e, (row, _) in enumerate(self.episode_bounds.tolist()) if e not in self.damaged)
         for leaf in self._leaves.values():
             if leaf.is_colour and -1 in leaf.shape:
                 with suppress(EpisodeError):  # it says so when that frame is asked for
-                    found[leaf.name] = attrs.evolve(found[leaf.name], shape=self.frame(leaf.name, 0).shape)
+                    found[leaf.name] = attrs.evolve(found[leaf.name], shape=self.frame(leaf.name, whole).shape)
         return found
 
 
@@ -150,36 +150,6 @@ def _matching(layout: Layout, schema: Schema, index: Index, options: Options, ho
         example = next((text for texts_of in spoken for text in texts_of if text), "no texts")
         raise DataError(f"{layout.root}: no episode's metadata contains {options.match!r}; the first has {example!r}")
     return np.flatnonzero(kept | (index.damage != ""))
-
-
-def _recordings(layout: Layout, schema: Schema, columns: Columns) -> list[str]:
-    """How openpi's file of ranges names each episode."""
-    keys = {leaf.key: leaf for leaf in schema.episode}
-    wanted = "episode_metadata/recording_folderpath", "episode_metadata/file_path"
-    for key in wanted:
-        if key not in keys:
-            raise DataError(f"{layout.root}: ranges need {key!r}, which the dataset does not have")
-    return ["--".join(pair) for pair in zip(*(columns.of_episodes(keys[key]) for key in wanted), strict=True)]
-
-
-def _starts(dataset: RldsDataset, recordings: list[str], source: str) -> NDArray[np.int64]:
-    path = fetch(source)
-    try:
-        ranges = {
-            str(name): [(int(a), int(b)) for a, b in pairs] for name, pairs in json.loads(path.read_text()).items()
-        }
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DataError(f'{path} is not a file of ranges, {{"<recording>": [[first, end], ...]}} ({error})') from error
-    kept = np.zeros(len(dataset), np.bool_)
-    for (first, end), name in zip(dataset.episode_bounds.tolist(), recordings, strict=True):
-        for begin, stop in ranges.get(name, ()):
-            kept[first + begin : min(first + stop, end)] = True
-    if not kept.any():
-        raise DataError(
-            f"{path} leaves nothing of {dataset.path}: it names {next(iter(ranges), 'nothing')!r}, the dataset "
-            f"{next(filter(None, recordings), 'nothing')!r}"
-        )
-    return np.flatnonzero(kept)
 
 
 def _fingerprint(dataset: RldsDataset, checksums: bytes, options: Options) -> str:

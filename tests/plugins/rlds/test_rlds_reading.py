@@ -170,7 +170,8 @@ def test_a_rate_that_nobody_knows_has_to_be_said(toy: Any, tmp_path: Path) -> No
     with pytest.raises(DataError, match=r"\?fps="):
         opened(tmp_path / "toy", fps=None)
     toy(name="fractal20220817_data")
-    (tmp_path / "toy" / "1.0.0" / "toy-train.tfrecord-00000-of-00003").unlink()
+    with pytest.raises(DataError, match="several datasets"):
+        opened(tmp_path / "toy", fps=None)
     for shard in (tmp_path / "toy" / "1.0.0").glob("toy-*"):
         shard.unlink()
     assert opened(tmp_path / "toy", fps=None).fps == 3
