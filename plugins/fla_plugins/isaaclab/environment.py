@@ -55,9 +55,8 @@ class IsaacLabEnvironment:
         return {**images, "state": _row(self._robot.data.joint_pos).astype(np.float32), "task": self.task}
 
     def step(self, action: NDArray[np.floating]) -> bool:
-        import torch
-
-        actions = torch.as_tensor(np.asarray(action, np.float32)[None], device=self._env.device)
+        # A tensor on the simulator's device, without importing torch.
+        actions = self._robot.data.joint_pos.new_tensor(np.asarray(action, np.float32)[None])
         _, _, terminated, truncated, _ = self._gym.step(actions)
         self.success = self._solved()
         return bool(_row(terminated)) or bool(_row(truncated))

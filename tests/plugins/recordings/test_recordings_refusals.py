@@ -108,7 +108,6 @@ def test_a_damaged_episode_is_named_and_the_others_are_read(
     said: str,
     tmp_path: Path,
     registry: fla.Registry,
-    made: ModuleType,
 ) -> None:
     path = made.aloha_pixels(tmp_path)
     with h5py.File(path / "episode_10.hdf5", "a") as file:
