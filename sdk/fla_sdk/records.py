@@ -50,6 +50,23 @@ class DatasetFormat:
     new dataset, or takes up one to `append` to; None when the format is read-only. `columns` are further ones, or all
     of them; cameras among them are `image` or `video`, and a shape `()` is learned from the first frame."""
 
+    recognises: Callable[[Path], bool] = lambda path: False
+    """Whether the folder is in this format, damaged or not. Asked for what `open` may not be able to read."""
+
+    copy: Callable[..., int] | None = None
+    """`copy(path, out, episodes: Sequence[int] | None = None)` writes the numbered episodes, or all, into the new
+    folder `out`, packed into files of the usual size and encoding nothing again; returns how many."""
+
+    repair: Callable[..., Sequence[str]] | None = None
+    """`repair(path, *, dry_run: bool, tasks: Mapping[int, str])` makes a damaged folder readable without losing what is
+    whole, and returns what it did, or would do. `tasks` are texts that the folder has lost, by their number."""
+
+    download: Callable[[str, Path | None], Path] | None = None
+    """`download(uri, out)`: a dataset of a hub as a folder on this machine; `out` None for the usual place."""
+
+    upload: Callable[..., str] | None = None
+    """`upload(path, uri, *, private: bool)` publishes the folder on a hub, and returns where to look at it."""
+
 
 @attrs.frozen(kw_only=True)
 class Published:
@@ -129,17 +146,41 @@ class ModelFamily:
     cannot hold, such as adapters, or numbers relative to a state."""
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class Beginning:
+    """Where a run begins, as a regularizer sees it."""
+
+    params: Mapping[str, Any]
+    """Trainable parameters, path -> array. They are donated to the first step: copy what is to stay."""
+
+    options: Mapping[str, Any]
+    """What the config says beside name and strength."""
+
+    checkpoint: Path | None
+    """The checkpoint that the run starts from, on this machine; None from scratch."""
+
+
 @attrs.frozen(kw_only=True)
 class Regularizer:
     """A penalty that keeps a model close to what it knew (hook `fla_regularizers`)."""
 
     name: str = _name()
     description: str
-    prepare: Callable[[Any], Any]
-    """Trainable parameters at the start (a pytree) -> state of the penalty (a pytree, passed into the jitted step)."""
+    prepare: Callable[[Beginning], Any]
+    """What the penalty carries: a pytree that goes through every step and is saved with checkpoints. Arrays under the
+    paths of parameters are split over devices like these. Raises `ConfigError` for options that make no sense."""
 
-    penalty: Callable[[Any, Any], Any]
-    """`penalty(params, state)` -> scalar, traced inside the step; multiplied by the configured strength."""
+    penalty: Callable[[Any, Any, Any], Any]
+    """`penalty(params, carried, moment)` -> scalar, traced inside the step; multiplied by the configured strength.
+    `moment` is a `fla_sdk.training.step.Moment`: the model, the batch and the step's key."""
+
+    update: Callable[[Any, Any, Any, Any], Any] | None = None
+    """`update(carried, gradient, before, after)` -> carried, traced inside the step: the gradient of the loss without
+    penalties, and parameters around the optimizer's update."""
+
+    importance: Callable[[Any, Any], Mapping[str, Any]] | None = None
+    """`importance(carried, params)` -> path -> array: what matters about the parameters after a run, for the next one;
+    saved with its checkpoints."""
 
 
 @attrs.frozen(kw_only=True)

@@ -95,6 +95,11 @@ def looks_like_lerobot(root: Path) -> bool:
 
 def read_layout(root: Path) -> Layout:
     """Read and check `meta/info.json`. Never creates anything. Raises `DataError` naming the file and the entry."""
+    return layout_of(root, read_info(root))
+
+
+def read_info(root: Path) -> dict[str, Any]:
+    """`meta/info.json` as it is. Raises `DataError` when it is not there, or no JSON object."""
     path = root / INFO
     if not root.is_dir():
         raise DataError(f"no dataset folder at {root}; give the folder that holds meta/info.json")
@@ -111,7 +116,12 @@ def read_layout(root: Path) -> Layout:
         ) from error
     if not isinstance(info, dict):
         raise DataError(f"{path} holds a {type(info).__name__} instead of an object; copy it again")
-    info = cast(dict[str, Any], info)
+    return cast(dict[str, Any], info)
+
+
+def layout_of(root: Path, info: Mapping[str, Any]) -> Layout:
+    """What `info` says about the folder `root`, checked."""
+    path = root / INFO
     version = _version(path, info)
     fps = _entry(path, info, "fps", (int, float))
     if not (np.isfinite(fps) and fps > 0):
@@ -129,7 +139,7 @@ def read_layout(root: Path) -> Layout:
         depth=frozenset(name for name, entry in raw.items() if _is_depth(entry)),
         episodes=_entry(path, info, "total_episodes", (int,)),
         rows=_entry(path, info, "total_frames", (int,)),
-        chunk_size=_entry(path, {"chunks_size": 1000} | info, "chunks_size", (int,)),
+        chunk_size=_entry(path, {"chunks_size": 1000, **info}, "chunks_size", (int,)),
         data_template=_entry(path, info, "data_path", (str,)),
         video_template=info.get("video_path"),
     )

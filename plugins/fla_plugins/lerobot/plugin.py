@@ -1,6 +1,6 @@
 """What this plugin offers to the SDK: the dataset format `lerobot`, to read and to record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,22 @@ def _create(path: Path, **options: Any) -> "EpisodeWriter":
     return LeRobotWriter(path, **options)
 
 
+def _recognises(path: Path) -> bool:
+    return looks_like_lerobot(path) or ((path / "meta").is_dir() and (path / "data").is_dir())
+
+
+def _copy(path: Path, out: Path, episodes: Sequence[int] | None = None) -> int:
+    from fla_plugins.lerobot.compaction import copy_episodes
+
+    return copy_episodes(path, out, episodes)
+
+
+def _repair(path: Path, *, dry_run: bool, tasks: Mapping[int, str]) -> list[str]:
+    from fla_plugins.lerobot.repair import repair
+
+    return repair(path, dry_run=dry_run, tasks=tasks)
+
+
 @hookimpl
 def fla_datasets() -> Iterator[DatasetFormat]:
     yield DatasetFormat(
@@ -31,6 +47,9 @@ def fla_datasets() -> Iterator[DatasetFormat]:
         description="LeRobot v3 folder, image or video; read and recorded without the lerobot library",
         open=_open,
         create=_create,
+        recognises=_recognises,
+        copy=_copy,
+        repair=_repair,
     )
 
 

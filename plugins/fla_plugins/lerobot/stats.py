@@ -5,13 +5,14 @@ its own over the mixture it trains on.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from fla_plugins.lerobot.layout import BOOKKEEPING
+from fla_plugins.lerobot.layout import BOOKKEEPING, read_layout
 from fla_sdk.data.dataset import Dataset
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
@@ -98,6 +99,21 @@ def sampled_colors(dataset: Dataset, camera: str, *, frames: int = SAMPLED) -> C
     colors.counts *= max(1, round(len(dataset) / len(rows)))
     colors.frames = len(dataset)
     return colors
+
+
+def dataset_stats(path: Path) -> dict[str, Stats]:
+    """Of a recorded dataset: exact for numbers, from `SAMPLED` frames for cameras."""
+    from fla_plugins.lerobot.reader import LeRobotDataset
+
+    dataset, depth = LeRobotDataset(path), read_layout(path).depth
+    vectors: dict[str, NDArray[Any]] = {}
+    colors: dict[str, ColorCounts] = {}
+    for name, feature in dataset.features.items():
+        if feature.is_camera and name not in depth:
+            colors[name] = sampled_colors(dataset, name)
+        elif not feature.is_camera and feature.dtype not in ("string", "language"):
+            vectors[name] = dataset.column(name)
+    return all_stats(vectors, colors)
 
 
 def _per_channel(values: NDArray[np.floating]) -> list[Any]:

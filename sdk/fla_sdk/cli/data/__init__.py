@@ -2,11 +2,18 @@
 
 import argparse
 
-from fla_sdk.cli.data import cache, collect, convert
+from fla_sdk.cli.data import cache, collect, compact, convert, repair, split
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command
 
-COMMANDS: tuple[Command, ...] = (cache.COMMAND, collect.COMMAND, convert.COMMAND)
+COMMANDS: tuple[Command, ...] = (
+    cache.COMMAND,
+    collect.COMMAND,
+    compact.COMMAND,
+    convert.COMMAND,
+    repair.COMMAND,
+    split.COMMAND,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
