@@ -35,16 +35,15 @@ def find_damage(layout: Layout, episodes: EpisodeTable) -> Damage:
     broken: set[int] = set()
     for episode in np.flatnonzero(episodes.lengths == 0).tolist():
         found[episode] = "it has no frames"
-    paths = [layout.data_file(*file) for file in episodes.data.files.tolist()]
-    for file, reason in _broken_data(layout, episodes.data, paths):
+    for file, reason in _broken_data(layout, episodes.data):
         broken.add(file)
         found |= dict.fromkeys(episodes.data.episodes(file).tolist(), reason)
     for camera in sorted({*layout.videos} - layout.depth):
         placement = episodes.videos[camera]
-        paths = [layout.video_file(camera, *file) for file in placement.files.tolist()]
-        for file in _absent(paths):
+        names = [layout.video_name(camera, *file) for file in placement.files.tolist()]
+        for file in _absent(layout.root, names):
             for episode in placement.episodes(file).tolist():
-                found.setdefault(episode, f"missing file {paths[file]}")
+                found.setdefault(episode, f"missing file {layout.root / names[file]}")
     if len(found) == layout.episodes:
         episode, reason = min(found.items())
         raise DataError(
@@ -54,12 +53,15 @@ def find_damage(layout: Layout, episodes: EpisodeTable) -> Damage:
     return Damage(episodes=found, data=frozenset(broken))
 
 
-def _broken_data(layout: Layout, placement: Placement, paths: Sequence[Path]) -> Iterator[tuple[int, str]]:
-    absent = set(_absent(paths))
-    for file, path in enumerate(paths):
+def _broken_data(layout: Layout, placement: Placement) -> Iterator[tuple[int, str]]:
+    names = [layout.data_name(*file) for file in placement.files.tolist()]
+    absent = set(_absent(layout.root, names))
+    looked_into = range(len(names)) if len(names) <= MOST_FOOTERS else absent
+    for file in looked_into:
+        path = layout.root / names[file]
         if file in absent:
             yield file, f"missing file {path}"
-        elif len(paths) <= MOST_FOOTERS:
+        else:
             try:
                 rows = open_parquet(path).metadata.num_rows
             except DataError as error:
@@ -76,15 +78,15 @@ def wrong_rows(path: Path, rows: int, expected: int) -> str:
     )
 
 
-def _absent(paths: Sequence[Path]) -> list[int]:
+def _absent(root: Path, names: Sequence[str]) -> list[int]:
     """Which files are not there. Lists each folder once, as asking for each file takes long where there are many."""
-    listings: dict[Path, frozenset[str]] = {}
+    listings: dict[str, frozenset[str]] = {}
     absent: list[int] = []
-    for number, path in enumerate(paths):
-        folder = path.parent
+    for number, path in enumerate(names):
+        folder, _, name = path.rpartition("/")
         if folder not in listings:
-            listings[folder] = _listing(folder)
-        if path.name not in listings[folder]:
+            listings[folder] = _listing(root / folder)
+        if name not in listings[folder]:
             absent.append(number)
     return absent
 

@@ -69,13 +69,20 @@ class Layout:
     def images(self) -> tuple[str, ...]:
         return tuple(name for name, feature in self.features.items() if feature.dtype == "image")
 
+    def data_name(self, chunk: int, file: int) -> str:
+        """A data file, below `root`. `file` counts the files of a chunk; in v2 it is the number of the episode."""
+        return _fill(self.data_template, chunk, file)
+
+    def video_name(self, name: str, chunk: int, file: int) -> str:
+        """The mp4 of a camera, below `root`."""
+        assert self.video_template is not None  # checked by read_layout
+        return _fill(self.video_template, chunk, file, name)
+
     def data_file(self, chunk: int, file: int) -> Path:
-        """`file` counts the files of a chunk; in v2 it is the number of the episode."""
-        return self.root / _fill(self.data_template, chunk, file)
+        return self.root / self.data_name(chunk, file)
 
     def video_file(self, name: str, chunk: int, file: int) -> Path:
-        assert self.video_template is not None  # checked by read_layout
-        return self.root / _fill(self.video_template, chunk, file, name)
+        return self.root / self.video_name(name, chunk, file)
 
 
 def _fill(template: str, chunk: int, file: int, camera: str = "") -> str:
