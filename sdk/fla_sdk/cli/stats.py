@@ -92,7 +92,7 @@ def _bound(arguments: argparse.Namespace, datasets: list[str], registry: Registr
             embodiment,
             horizon=horizon,
             quarantine=quarantine,
-        )
+        )[0]
         for name in datasets
     ]
 

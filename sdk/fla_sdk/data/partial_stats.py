@@ -23,7 +23,7 @@ class Dimension:
     """One number of a state or an action."""
 
     name: str
-    unit: str
+    unit: str = attrs.field(validator=attrs.validators.in_(RESOLUTION))
     relative: bool = False
     """Whether the model predicts its difference to the current state."""
 
@@ -179,7 +179,7 @@ class PartialStats:
         """Read a file of `to_json`; raises `StatsError`."""
         if not path.is_file():
             raise StatsError(f"there are no statistics at {path}; write them with `fla stats DATA --part {path}`")
-        return cls.from_json(path.read_text(), where=str(path))
+        return cls.from_json(path.read_text(errors="replace"), where=str(path))
 
 
 def hardly_moving(rows: Iterable[Row]) -> str:
