@@ -1,6 +1,6 @@
 """How much sooner statistics are computed from columns than by reading samples, and how much memory that takes.
 
-    .venv/bin/python tests/bench/statistics.py [--frames N] [--samples N] [--horizon N] [--absolute]
+    .venv/bin/python tests/bench/data_statistics.py [--frames N] [--samples N] [--horizon N] [--absolute]
 
 Fourteen dimensions (ALOHA, with its conversion), three cameras of 480x640, columns mapped from disk. The other way,
 which openpi goes, is `Demonstrations[i]` and the codec for every sample: with camera frames, which are in memory
