@@ -40,6 +40,18 @@ def _repair(path: Path, *, dry_run: bool, tasks: Mapping[int, str]) -> list[str]
     return repair(path, dry_run=dry_run, tasks=tasks)
 
 
+def _download(uri: str, out: Path | None) -> Path:
+    from fla_plugins.lerobot.hub import download
+
+    return download(uri, out)
+
+
+def _upload(path: Path, uri: str, *, private: bool) -> str:
+    from fla_plugins.lerobot.hub import upload
+
+    return upload(path, uri, private=private)
+
+
 @hookimpl
 def fla_datasets() -> Iterator[DatasetFormat]:
     yield DatasetFormat(
@@ -50,11 +62,15 @@ def fla_datasets() -> Iterator[DatasetFormat]:
         recognises=_recognises,
         copy=_copy,
         repair=_repair,
+        download=_download,
+        upload=_upload,
     )
 
 
 @hookimpl
 def fla_open_dataset(uri: str) -> "Dataset | None":
-    """A local path that holds a LeRobot dataset; never a name on a hub."""
+    """A local path that holds a LeRobot dataset; or `hf://datasets/owner/name`, fetched at first use."""
+    if uri.startswith(("hf:/datasets/", "hf://datasets/")):  # one slash is what pathlib leaves of two
+        return _open(_download(uri, None))
     path = Path(uri)
     return _open(path) if looks_like_lerobot(path) else None

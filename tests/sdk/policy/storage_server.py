@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORIES = ("/api/models/lab/weights", "/api/datasets/lab/set")
 
 
 class Storage:
@@ -19,7 +20,11 @@ class Storage:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        """Of bucket `models`, by name; of repository `lab/weights` too."""
+        """Of bucket `models`, by name; of the repositories `lab/weights` and, for data, `lab/set` too."""
+
+        self.tags: list[str] = []
+        self.private: bool | None = None
+        """Of the repository that was created last."""
 
         self.checksum: dict[str, dict[str, str]] = {}
         """Name -> `{"md5Hash": ...}` to tell instead of the true one."""
@@ -78,13 +83,52 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(storage.status.pop(0), b"no")
         elif match := re.fullmatch(r"/storage/v1/b/models/o(?:/(.*))?", path):
             self._bucket(match[1], query)
-        elif path.startswith("/api/models/lab/weights"):
+        elif path.startswith(REPOSITORIES):
             self._repository(path)
-        elif match := re.fullmatch(rf"/lab/weights/resolve/{COMMIT}/(.*)", path):
+        elif match := re.fullmatch(rf"/(?:lab/weights|datasets/lab/set)/resolve/{COMMIT}/(.*)", path):
             etag = f'"{hashlib.sha1(storage.objects[match[1]]).hexdigest()}"'
             self._content(match[1], {"ETag": etag, "X-Repo-Commit": COMMIT})
         else:
             self._send(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no such repository"})
+
+    def do_POST(self) -> None:
+        """What publishing a dataset asks for; every file is small enough to be sent with its commit."""
+        storage, path = self.storage, unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if storage.status:
+            self._send(storage.status.pop(0), b"no")
+        elif path == "/api/repos/create":
+            asked = json.loads(body)
+            assert (asked["type"], asked["organization"], asked["name"]) == ("dataset", "lab", "set")
+            storage.private = asked.get("private") or asked.get("visibility") == "private"
+            self._json({"url": f"{storage.url}/datasets/lab/set"})
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif path == "/api/datasets/lab/set/preupload/main":
+            names = [file["path"] for file in json.loads(body)["files"]]
+            self._json({"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]})
+        elif path == "/api/datasets/lab/set/commit/main":
+            for line in map(json.loads, body.splitlines()):
+                about = line["value"]
+                if line["key"] == "file":
+                    storage.objects[about["path"]] = base64.b64decode(about["content"])
+                elif line["key"] == "deletedFile":
+                    del storage.objects[about["path"]]
+            url = f"{storage.url}/datasets/lab/set/commit/{COMMIT}"
+            self._json({"success": True, "commitUrl": url, "commitOid": COMMIT})
+        elif path == "/api/datasets/lab/set/tag/main":
+            storage.tags.append(json.loads(body)["tag"])
+            self._json({})
+        else:
+            self._send(404, b"{}", {"X-Error-Code": "RepoNotFound", "X-Error-Message": "no such repository"})
+
+    def do_DELETE(self) -> None:
+        tag = unquote(urlsplit(self.path).path).removeprefix("/api/datasets/lab/set/tag/")
+        if tag in self.storage.tags:
+            self.storage.tags.remove(tag)
+            self._json({})
+        else:
+            self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no such revision"})
 
     def _bucket(self, name: str | None, query: dict[str, str]) -> None:
         storage = self.storage
@@ -123,11 +167,11 @@ class _Handler(BaseHTTPRequestHandler):
                     for name, data in self.storage.objects.items()
                 ]
             )
-        elif "/revision/" in path and not path.endswith(("/main", "/v1", COMMIT)):
+        elif "/revision/" in path and not path.endswith(("/main", "/v1", "/v3.0", COMMIT)):
             self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound", "X-Error-Message": "no such revision"})
         else:
             siblings = [{"rfilename": name} for name in self.storage.objects]
-            self._json({"id": "lab/weights", "sha": COMMIT, "siblings": siblings})
+            self._json({"id": "/".join(path.split("/")[3:5]), "sha": COMMIT, "siblings": siblings})
 
     def _content(self, name: str, headers: dict[str, str]) -> None:
         data, asked = self.storage.objects[name], self.headers.get("Range")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from fla_sdk.cli.data import cache, collect, compact, convert, repair, split
+from fla_sdk.cli.data import cache, collect, compact, convert, download, repair, split, upload
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command
 
@@ -11,8 +11,10 @@ COMMANDS: tuple[Command, ...] = (
     collect.COMMAND,
     compact.COMMAND,
     convert.COMMAND,
+    download.COMMAND,
     repair.COMMAND,
     split.COMMAND,
+    upload.COMMAND,
 )
 
 

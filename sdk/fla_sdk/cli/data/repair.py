@@ -11,9 +11,7 @@ from fla_sdk.records import Command
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_folder(parser)
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what is wrong and what would be done, change nothing"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
     parser.add_argument(
         "--task", action="append", default=[], metavar="NUMBER=TEXT", help="a task's text that is lost; may be repeated"
     )
