@@ -54,8 +54,8 @@ class Block:
         return len(self.episode)
 
     def pairs(self, lag: int = 1) -> Bools:
-        """`[n - lag]`: whether row `i` and row `i + lag` belong to the same episode."""
-        return self.episode[lag:] == self.episode[: len(self) - lag]
+        """`[n - lag]`, or none: whether row `i` and row `i + lag` belong to the same episode."""
+        return self.episode[lag:] == self.episode[: max(len(self) - lag, 0)]
 
     def steps(self, values: Floats) -> Floats:
         """`[n - 1, W]`: from each row to the next, 0 where an episode ends between them."""

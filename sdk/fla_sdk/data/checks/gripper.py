@@ -14,6 +14,9 @@ OPENS = {"open_fraction": 1, "closed_fraction": -1, "close_command": -1}
 OPPOSED = -0.5
 """Correlation of commanded and measured opening from which they contradict each other."""
 
+ENOUGH = 100
+"""Rows from which a correlation says something."""
+
 DELAY_S = 1.0
 """Time that a gripper may need to follow its command."""
 
@@ -77,10 +80,10 @@ def _agreement(subject: Subject, commanded: Floats, measured: Floats) -> float:
     if len(commanded) < 2 or min(np.ptp(commanded), np.ptp(measured)) < SLACK:
         return 0.0
     best = 0.0
-    for lag in range(round(DELAY_S * subject.dataset.fps) + 1):
-        same = subject.sample.pairs(lag) if lag else np.ones(len(commanded), np.bool_)
+    for lag in range(min(round(DELAY_S * subject.dataset.fps) + 1, len(commanded))):
+        same = subject.sample.pairs(lag)
         a, b = commanded[: len(commanded) - lag][same], measured[lag:][same]
-        if len(a) > 10 and min(np.ptp(a), np.ptp(b)) > SLACK:
+        if len(a) >= ENOUGH and min(np.ptp(a), np.ptp(b)) > SLACK:
             found = float(np.corrcoef(a, b)[0, 1])
             best = found if abs(found) > abs(best) else best
     return best

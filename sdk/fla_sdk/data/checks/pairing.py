@@ -15,6 +15,9 @@ FOLLOWS = 0.7
 CLEARER = 0.3
 """How much higher it must be than that of the other explanation."""
 
+ENOUGH = 100
+"""Rows from which a correlation says something."""
+
 LATE_S = 0.3
 """Longest usual delay from a command to the movement, in seconds."""
 
@@ -144,19 +147,19 @@ def _lagged_correlation(sample: Block, a: Floats, s: Floats, lag: int) -> float:
     early, late = (a, s) if lag >= 0 else (s, a)
     n = len(a) - abs(lag)
     same = sample.episode[:n] == sample.episode[abs(lag) + 1 : abs(lag) + 1 + n]
-    return _correlation(early[:n][same], late[abs(lag) :][same]) if same.sum() > 10 else 0.0
+    return _correlation(early[:n][same], late[abs(lag) :][same]) if same.sum() >= ENOUGH else 0.0
 
 
 def _looks_like(subject: Subject, action: Dimension, state: Dimension) -> str | None:
     sample = subject.sample
     within = sample.pairs() if len(sample) else np.zeros(0, np.bool_)
-    if within.sum() < 20:
+    if within.sum() < ENOUGH:
         return None
     a = sample.action[:-1, action.index][within]
     before, after = sample.state[:-1, state.index][within], sample.state[1:, state.index][within]
     steps = after - before
     moving = np.abs(steps) > STILL
-    if moving.sum() < 20:
+    if moving.sum() < ENOUGH // 4:
         return None
     as_position, as_step = _correlation(a, after), _correlation(a, steps)
     if as_position > FOLLOWS and as_position > as_step + CLEARER:

@@ -1,6 +1,6 @@
 """`Glimpse`: a few frames of one camera in one episode, at moments that tell whether it works."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 import numpy as np
@@ -14,7 +14,7 @@ from fla_sdk.errors import DataError, EpisodeError
 
 Image = NDArray[np.uint8]
 
-PER_EPISODE = 4
+PER_EPISODE = 5
 THUMBNAIL = 320
 """Longest side that frames are thinned out to; no value is changed by it."""
 
@@ -24,7 +24,7 @@ MOVED = 0.1
 
 @attrs.frozen(kw_only=True, eq=False)
 class Glimpse:
-    """Four frames `[h, w, 3]` of one episode."""
+    """Five frames `[h, w, 3]` of one episode."""
 
     episode: int
     first: Image
@@ -32,19 +32,19 @@ class Glimpse:
     """When the robot is farthest from where it began."""
 
     fast: Image
-    """When it moves fastest."""
+    """When it moves fastest, for two rows."""
 
-    following: Image
-    """One row after `fast`."""
+    following: tuple[Image, Image]
+    """The two rows after `fast`."""
 
-    frames: tuple[int, int, int, int]
-    """Rows of the episode that they are of."""
+    frames: tuple[int, int, int]
+    """Rows of the episode that `first`, `far` and `fast` are of."""
 
     moved: bool
     """Whether the robot was far from where it began."""
 
     moving: bool
-    """Whether the state changes between `fast` and `following`."""
+    """Whether the state changes from `fast` on."""
 
 
 @attrs.frozen(kw_only=True)
@@ -86,20 +86,19 @@ def look(subject: Subject, key: str, *, frames: int, seen: Callable[..., None] =
     for episode in chosen_episodes(subject, frames):
         rows, moved, moving = _moments(subject, subject.block(episode))
         try:
-            images = dict(zip(sorted(set(rows)), _read(subject, key, episode, sorted(set(rows))), strict=True))
+            images = _read(subject, key, episode, {*rows, rows[2] + 1, rows[2] + 2})
         except EpisodeError as error:
             damaged.append(error)
         except DataError as error:
             return View(key=key, glimpses=(), damaged=(), unreadable=str(error))
         else:
-            first, far, fast, following = (images[row] for row in rows)
             glimpses.append(
                 Glimpse(
                     episode=episode,
-                    first=first,
-                    far=far,
-                    fast=fast,
-                    following=following,
+                    first=images[rows[0]],
+                    far=images[rows[1]],
+                    fast=images[rows[2]],
+                    following=(images[rows[2] + 1], images[rows[2] + 2]),
                     frames=rows,
                     moved=moved,
                     moving=moving,
@@ -111,7 +110,7 @@ def look(subject: Subject, key: str, *, frames: int, seen: Callable[..., None] =
 
 def chosen_episodes(subject: Subject, frames: int) -> tuple[int, ...]:
     """The episodes that `look` looks at, rising."""
-    sound = [e for e in subject.sound if np.diff(subject.bounds[e])[0] > 1]
+    sound = [e for e in subject.sound if np.diff(subject.bounds[e])[0] > 2]
     count = min(len(sound), max(1, frames // PER_EPISODE))
     places: list[float] = np.linspace(0, len(sound) - 1, count).tolist()
     return tuple(sound[round(place)] for place in places)
@@ -123,17 +122,20 @@ def thinned(image: Image) -> Image:
     return np.ascontiguousarray(image[::step, ::step])
 
 
-def _read(subject: Subject, key: str, episode: int, rows: list[int]) -> list[Image]:
+def _read(subject: Subject, key: str, episode: int, rows: Iterable[int]) -> dict[int, Image]:
     start = int(subject.bounds[episode, 0])
-    return [thinned(subject.dataset.frame(key, start + row)) for row in rows]
+    return {row: thinned(subject.dataset.frame(key, start + row)) for row in sorted(rows)}
 
 
-def _moments(subject: Subject, block: Block) -> tuple[tuple[int, int, int, int], bool, bool]:
+def _moments(subject: Subject, block: Block) -> tuple[tuple[int, int, int], bool, bool]:
+    """Rows of `first`, `far` and `fast`; whether the robot moved far, and whether it moves at `fast`."""
     last = len(block) - 1
-    if not subject.state:  # nothing says when the robot moves
-        return (0, last, last // 2, last // 2 + 1), last > 4, False
-    states = block.state / subject.ranges
+    joints = [d.index for d in subject.state if not d.is_gripper]  # whose movement every camera sees
+    if not joints:
+        return (0, last, (last - 1) // 2), False, False
+    states = (block.state / subject.ranges)[:, joints]
     away = np.abs(states - states[0]).max(axis=1)
-    steps = np.abs(np.diff(states, axis=0)).max(axis=1)
-    far, fast = int(away.argmax()), int(steps.argmax())
-    return (0, far, fast, fast + 1), bool(away[far] > MOVED), bool(steps[fast] > MOVED / 20)
+    steps = np.median(np.abs(np.diff(states, axis=0)), axis=1)  # of one joint alone, a camera may see nothing
+    steady = np.minimum(steps[:-1], steps[1:])
+    far, fast = int(away.argmax()), int(steady.argmax())
+    return (0, far, fast), bool(away[far] > MOVED), bool(steady[fast] > MOVED / 20)
