@@ -190,7 +190,7 @@ def test_the_model_of_the_hooks_page_learns_and_answers() -> None:
     actions = np.zeros((2, spec.horizon, spec.action_dim), np.float32)
     own = np.arange(spec.action_dim) < 3
     batch = Batch(inputs, actions, np.stack([own, own]), np.ones((2, spec.horizon), np.bool_))
-    losses = model.loss(jax.random.key(0), batch)
+    losses = model.loss(jax.random.key(0), batch).steps
     sampled = model.sample(jax.random.key(0), inputs)
     assert sampled.shape == actions.shape
     np.testing.assert_allclose(losses, np.square(np.asarray(sampled)[..., :3]).mean(axis=-1), rtol=1e-5)

@@ -11,11 +11,11 @@ from fla_models import pixels
 from fla_models.attention import Seen
 from fla_models.configs import BackboneConfig
 from fla_models.gemma import Gemma
-from fla_models.sequence import Segment, block_mask, join, positions
+from fla_models.sequence import Segment, block_mask, cut, join, positions
 from fla_models.siglip import Siglip
 from fla_models.stack import Schedule
 from fla_sdk.errors import ObservationError, nearest
-from fla_sdk.model import ModelInput
+from fla_sdk.model import ModelInput, Rows
 
 
 class PaliGemma(nnx.Module):
@@ -110,15 +110,16 @@ class PaliGemma(nnx.Module):
             image = pixels.resize_with_pad(image, *self.image_size)
         return pixels.to_range(image)
 
-    def augmented(self, rng: jax.Array, inputs: ModelInput) -> ModelInput:
+    def augmented(self, rng: jax.Array, inputs: ModelInput, *, rows: Rows | None = None) -> ModelInput:
         """`inputs` with all images disturbed as the config says, for training; float32 in [-1, 1]."""
         if self.augment is None:
             return inputs
         images: dict[str, jax.Array] = {}
+        total = inputs.tokens.shape[0] if rows is None else rows.total
         for number, slot in enumerate(self._present_slots(inputs)):
             images[slot] = pixels.augment(
                 # openpi gives all cameras the same random numbers, and loses the saturation on its way.
-                rng if self.openpi else jax.random.fold_in(rng, number),
+                cut(jax.random.split(rng if self.openpi else jax.random.fold_in(rng, number), total), rows),
                 self.pixels(inputs, slot),
                 self.augment,
                 fixed_camera="wrist" not in slot,

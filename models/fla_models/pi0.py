@@ -17,9 +17,9 @@ from fla_models.attention import Seen
 from fla_models.configs import Pi0Config
 from fla_models.gemma import Modulation
 from fla_models.paligemma import PaliGemma
-from fla_models.sequence import block_mask, positions
+from fla_models.sequence import block_mask, cut, positions
 from fla_sdk.errors import ConfigError
-from fla_sdk.model import ActionPrefix, Batch, ModelInput
+from fla_sdk.model import ActionPrefix, Batch, Losses, ModelInput, Rows
 
 
 class Moment(NamedTuple):
@@ -57,25 +57,23 @@ class Pi0(nnx.Module):
 
     # The two verbs of an ActionModel.
 
-    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True) -> jax.Array:
-        """float32 `[B, T]`: squared error of the velocity, averaged over the robot's own action dimensions.
-
-        An insulated model adds the cross-entropy of the action tokens to every step.
-        """
+    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True, rows: Rows | None = None) -> Losses:
+        """Squared error of the velocity; in an insulated model, with the cross-entropy of the action tokens."""
         image_rng, noise_rng, time_rng = jax.random.split(rng, 3)
         if train:
-            batch = batch._replace(inputs=self.PaliGemma.augmented(image_rng, batch.inputs))
-        rows = batch.actions.shape[0] * self.config.flow_samples
-        noise = jax.random.normal(noise_rng, (rows, *batch.actions.shape[1:]))
-        time = flow.draw_time(time_rng, batch=rows, alpha=self.config.time_alpha)
+            batch = batch._replace(inputs=self.PaliGemma.augmented(image_rng, batch.inputs, rows=rows))
+        size, *shape = batch.actions.shape
+        whole = size if rows is None else rows.total
+        draws = whole * self.config.flow_samples
+        noise = cut(jax.random.normal(noise_rng, (draws, *shape)), rows)
+        time = cut(flow.draw_time(time_rng, batch=draws, alpha=self.config.time_alpha), rows)
         delay = None
         if self.config.max_delay:
-            delay = jax.random.randint(jax.random.fold_in(rng, 1), (rows,), 0, self.config.max_delay + 1)
+            delay = jax.random.randint(jax.random.fold_in(rng, 1), (draws,), 0, self.config.max_delay + 1)
+            delay = cut(delay, rows)
         if train and batch.inputs.indicator is not None:
-            hide = jax.random.bernoulli(
-                jax.random.fold_in(rng, 2), self.config.indicator_dropout, (batch.actions.shape[0], 1)
-            )
-            batch = batch._replace(inputs=without_indicator(batch.inputs, where=hide))
+            hide = jax.random.bernoulli(jax.random.fold_in(rng, 2), self.config.indicator_dropout, (whole, 1))
+            batch = batch._replace(inputs=without_indicator(batch.inputs, where=cut(hide, rows)))
         return self.loss_at(batch, noise=noise, time=time, delay=delay)
 
     def sample(
@@ -139,7 +137,7 @@ class Pi0(nnx.Module):
 
     # What they are made of.
 
-    def loss_at(self, batch: Batch, *, noise: jax.Array, time: jax.Array, delay: jax.Array | None = None) -> jax.Array:
+    def loss_at(self, batch: Batch, *, noise: jax.Array, time: jax.Array, delay: jax.Array | None = None) -> Losses:
         """`loss` with given noise `[R, T, D]` and time `[R]`; the rows of one example follow each other.
 
         `delay` int `[R]`: so many first actions are given without noise and do not count.
@@ -168,12 +166,13 @@ class Pi0(nnx.Module):
         error = jnp.where(own, error.reshape(size, draws, horizon, -1), 0)
         losses = jnp.sum(error, axis=-1) / jnp.maximum(jnp.sum(own, axis=-1), 1)
         loss = jnp.mean(losses * counts, axis=1)
+        dims = jnp.mean(error * counts[..., None], axis=(1, 2))
         if out is None or batch.token_loss is None:
-            return loss
+            return Losses(loss, dims)
         written = text.next_token_loss(
             self.PaliGemma.llm.embedder.logits, out, tokens=batch.inputs.tokens, counts=batch.token_loss
         )
-        return self.config.flow_weight * loss + written[:, None]
+        return Losses(self.config.flow_weight * loss + written[:, None], dims)
 
     def velocity(self, state: jax.Array, seen: Seen, *, noisy: jax.Array, moment: Moment) -> jax.Array:
         """Predicted velocity `[R, T, D]` at noisy actions `[R, T, D]`, given images and prompt from `prefill`."""

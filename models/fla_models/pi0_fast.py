@@ -18,7 +18,7 @@ from fla_models.paligemma import PaliGemma
 from fla_models.sequence import Segment, block_mask, positions
 from fla_models.tokenizers.words import EOS
 from fla_sdk.errors import ConfigError
-from fla_sdk.model import ActionPrefix, Batch, ModelInput
+from fla_sdk.model import ActionPrefix, Batch, Losses, ModelInput, Rows
 
 
 class _Writing(NamedTuple):
@@ -52,15 +52,15 @@ class Pi0Fast(nnx.Module):
 
     # The two verbs of an ActionModel.
 
-    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True) -> jax.Array:
-        """float32 `[B, T]`: cross-entropy of the action tokens, the same for all steps of a chunk."""
+    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True, rows: Rows | None = None) -> Losses:
+        """Cross-entropy of the action tokens, the same for all steps of a chunk."""
         if batch.token_loss is None:
             raise ConfigError("Pi0-FAST learns to write actions as tokens, but the batch has no token_loss")
-        out = self.outputs(self.PaliGemma.augmented(rng, batch.inputs) if train else batch.inputs)
+        out = self.outputs(self.PaliGemma.augmented(rng, batch.inputs, rows=rows) if train else batch.inputs)
         written = text.next_token_loss(
             self.PaliGemma.llm.embedder.logits, out, tokens=batch.inputs.tokens, counts=batch.token_loss
         )
-        return jnp.broadcast_to(written[:, None], batch.actions.shape[:2])
+        return Losses(jnp.broadcast_to(written[:, None], batch.actions.shape[:2]))
 
     def sample(
         self,

@@ -33,15 +33,14 @@ def resize_with_pad(images: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def augment(
-    rng: jax.Array, images: jax.Array, how: Augmentation, *, fixed_camera: bool, saturate: bool = True
+    keys: jax.Array, images: jax.Array, how: Augmentation, *, fixed_camera: bool, saturate: bool = True
 ) -> jax.Array:
     """float32 `[B, H, W, 3]` in [-1, 1], every sample disturbed in its own way. openpi-compatible.
 
     Images of a fixed camera are cropped, turned and brought back to their size in one bilinear resampling, with black
     beyond the border; those of a wrist camera, which moves with what it looks at, keep their geometry. The colours of
-    both vary in HSV with `how.chance`.
+    both vary in HSV with `how.chance`. One key per image.
     """
-    keys = jax.random.split(rng, images.shape[0])
 
     def one(key: jax.Array, image: jax.Array) -> jax.Array:
         if fixed_camera:

@@ -1,10 +1,12 @@
-"""Pieces of the token sequence: which tokens are real, and which may attend to which."""
+"""Pieces of the token sequence: which tokens are real, and which may attend to which. And pieces of a batch."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from fla_sdk.model import Rows
 
 
 class Segment(NamedTuple):
@@ -42,3 +44,11 @@ def block_mask(valid: jax.Array, starts: jax.Array) -> jax.Array:
 def positions(valid: jax.Array) -> jax.Array:
     """int32 `[B, N]`: the index of each token among the valid ones, so that padding takes no position."""
     return jnp.cumsum(valid, axis=1, dtype=jnp.int32) - 1
+
+
+def cut(drawn: jax.Array, rows: Rows | None) -> jax.Array:
+    """What was drawn for a whole batch, `[K * total, ...]` with K per row, for some of its rows: `[K * B, ...]`."""
+    if rows is None:
+        return drawn
+    each = drawn.reshape(rows.total, -1, *drawn.shape[1:])
+    return each[rows.index].reshape(-1, *drawn.shape[1:])

@@ -12,7 +12,7 @@ from fla_models import scratch
 from fla_models.configs import ValueConfig
 from fla_models.paligemma import PaliGemma
 from fla_sdk.errors import ConfigError
-from fla_sdk.model import ActionPrefix, Batch, ModelInput
+from fla_sdk.model import ActionPrefix, Batch, Losses, ModelInput, Rows
 
 
 class Value(nnx.Module):
@@ -25,18 +25,18 @@ class Value(nnx.Module):
         if config.init == "scratch":
             scratch.initialise(self, rngs=rngs)
 
-    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True) -> jax.Array:
-        """float32 `[B, T]`: cross-entropy of the return's bin, the same for all steps of a chunk.
+    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True, rows: Rows | None = None) -> Losses:
+        """Cross-entropy of the return's bin, the same for all steps of a chunk.
 
         Raises `ConfigError` when the batch has no returns.
         """
         if batch.returns is None:
             raise ConfigError("a value model learns from returns, but the batch has none: give each sample its return")
-        inputs = self.PaliGemma.augmented(rng, batch.inputs) if train else batch.inputs
+        inputs = self.PaliGemma.augmented(rng, batch.inputs, rows=rows) if train else batch.inputs
         scores = jax.nn.log_softmax(self.logits(inputs).astype(jnp.float32), axis=-1)
         target = self.bin_of(jnp.asarray(batch.returns))
         loss = -jnp.take_along_axis(scores, target[:, None], axis=-1)
-        return jnp.broadcast_to(loss, batch.actions.shape[:2])
+        return Losses(jnp.broadcast_to(loss, batch.actions.shape[:2]))
 
     def value(self, inputs: ModelInput) -> jax.Array:
         """Expected return, float32 `[B]`."""

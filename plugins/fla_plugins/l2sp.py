@@ -10,19 +10,20 @@ from typing import Any
 import fla_sdk as fla
 
 
-def keep_start(params: Any) -> Any:
+def keep_start(beginning: fla.Beginning) -> Any:
     """A copy of the parameters: the originals are donated to the first step."""
     import jax
     import jax.numpy as jnp
 
-    return jax.tree.map(jnp.copy, params)
+    return jax.tree.map(jnp.copy, dict(beginning.params))
 
 
-def squared_distance(params: Any, start: Any) -> Any:
+def squared_distance(params: Any, start: Any, moment: Any) -> Any:
     """Scalar: 0.5 * |params - start|^2."""
     import jax
     import jax.numpy as jnp
 
+    del moment
     distances = jax.tree.map(lambda now, then: jnp.sum(jnp.square(now - then)), params, start)
     return 0.5 * sum(jax.tree.leaves(distances))
 

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from fla_sdk.hookspecs import hookspec as hookspec
     from fla_sdk.model import ActionModel as ActionModel
     from fla_sdk.model import Batch as Batch
+    from fla_sdk.model import Losses as Losses
     from fla_sdk.model import ModelInput as ModelInput
     from fla_sdk.model import ModelSpec as ModelSpec
     from fla_sdk.normalization import NormStats as NormStats
     from fla_sdk.plugins import Registry as Registry
     from fla_sdk.plugins import load_plugins as load_plugins
     from fla_sdk.policy.policy import Policy as Policy
+    from fla_sdk.records import Beginning as Beginning
     from fla_sdk.records import Benchmark as Benchmark
     from fla_sdk.records import Command as Command
     from fla_sdk.records import DatasetFormat as DatasetFormat
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ActionModel": "fla_sdk.model",
     "Batch": "fla_sdk.model",
+    "Beginning": "fla_sdk.records",
     "Benchmark": "fla_sdk.records",
     "Camera": "fla_sdk.embodiment",
     "Codec": "fla_sdk.codec",
@@ -54,6 +57,7 @@ _HOME = {
     "Environment": "fla_sdk.environment",
     "Field": "fla_sdk.space",
     "FlaError": "fla_sdk.errors",
+    "Losses": "fla_sdk.model",
     "ModelFamily": "fla_sdk.records",
     "ModelInput": "fla_sdk.model",
     "ModelSpec": "fla_sdk.model",

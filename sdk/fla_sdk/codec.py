@@ -190,6 +190,7 @@ def collate(examples: Sequence[Batch]) -> Batch:
         action_steps=np.stack([example.action_steps for example in examples]),
         token_loss=_stack_masks([example.token_loss for example in examples], inputs.tokens.shape[-1]),
         returns=_stack_returns([example.returns for example in examples]),
+        origin=_stack_known([example.origin for example in examples]),
     )
 
 
@@ -215,6 +216,12 @@ def _stack_masks(masks: Sequence[NDArray[np.bool_] | None], length: int) -> NDAr
         return None
     known = [np.zeros(0, np.bool_) if mask is None else mask for mask in masks]
     return np.stack([np.pad(mask, (0, length - len(mask))) for mask in known])
+
+
+def _stack_known(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    """None when any is unknown."""
+    known = [one for one in arrays if one is not None]
+    return np.stack(known) if len(known) == len(arrays) else None
 
 
 def _stack_returns(returns: Sequence[np.float32 | None]) -> NDArray[np.float32] | None:

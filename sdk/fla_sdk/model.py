@@ -62,6 +62,32 @@ class Batch(NamedTuple):
     returns: Array | None = None
     """float32 `[]`: the sample's return, for models that judge. None where it is not known."""
 
+    origin: Array | None = None
+    """int32 `[2]`: which part of the mixture, and which row of its dataset. For reports; no model looks at it."""
+
+
+class Losses(NamedTuple):
+    """How far a model is from the actions it was shown."""
+
+    steps: Array
+    """float32 `[B, T]`: what is minimised, already averaged over the robot's own action dimensions. Steps past the end
+    of an episode are not masked: the trainer weighs steps by `Batch.action_steps`."""
+
+    dims: Array | None = None
+    """float32 `[B, D]`: the same by action dimension, averaged over steps, for reports; None where there is no such."""
+
+
+class Rows(NamedTuple):
+    """Which rows of a whole batch a part of it is.
+
+    Random numbers are drawn for the whole and cut, so that a batch in parts teaches what it would at once.
+    """
+
+    index: Array
+    """int32 `[B]`."""
+
+    total: int
+
 
 class ActionPrefix(NamedTuple):
     """The rest of the chunk that a robot executes while the next one is computed (real-time chunking)."""
@@ -150,12 +176,11 @@ class ActionTokenizer(Tokenizer, Protocol):
 class ActionModel(Protocol):
     """A Flax NNX module that learns from batches and answers with action chunks."""
 
-    def loss(self, rng: Array, batch: Batch, *, train: bool = True) -> Array:
-        """Per-step losses, float32 `[B, T]`, already averaged over the robot's own action dimensions.
+    def loss(self, rng: Array, batch: Batch, *, train: bool = True, rows: Rows | None = None) -> Losses:
+        """How far the model is from the batch's actions.
 
         `train=False` measures: nothing of the inputs is disturbed or hidden, so that losses of the same `rng` compare.
-
-        Steps past the end of an episode are not masked here: the trainer weighs steps by `batch.action_steps`.
+        `rows` is given where `batch` is part of a larger one.
         """
         ...
 

@@ -21,7 +21,7 @@ from fla_models.norms import residual
 from fla_models.pi0 import Pi0
 from fla_models.sequence import Segment, block_mask, join, positions
 from fla_models.stack import scan
-from fla_sdk.model import ActionPrefix, Batch, ModelInput
+from fla_sdk.model import ActionPrefix, Batch, Losses, ModelInput
 
 SAVINGS: Mapping[str, str] = {
     "absent": "a camera that is absent is not computed as a black image",
@@ -40,8 +40,8 @@ class Naive(Pi0):
         super().__init__(config, rngs=rngs)
         self.keep = keep
 
-    def loss_at(self, batch: Batch, *, noise: jax.Array, time: jax.Array, delay: jax.Array | None = None) -> jax.Array:
-        """float32 `[B, T]` from one pass of both experts over all tokens, as in the reference."""
+    def loss_at(self, batch: Batch, *, noise: jax.Array, time: jax.Array, delay: jax.Array | None = None) -> Losses:
+        """From one pass of both experts over all tokens, as in the reference."""
         assert delay is None and not self.config.insulate and self.config.flow_samples == 1
         noisy, target = flow.interpolate(jnp.asarray(batch.actions), noise=noise, time=time)
         prefix, suffix = self.prefix(batch.inputs), self.suffix(batch.inputs.state, noisy, time)
@@ -55,7 +55,7 @@ class Naive(Pi0):
         )
         error = jnp.square(self.decode_velocity(outputs[1]) - target)
         own = jnp.asarray(batch.action_dims)[:, None, :]
-        return jnp.sum(jnp.where(own, error, 0), axis=-1) / jnp.sum(own, axis=-1)
+        return Losses(jnp.sum(jnp.where(own, error, 0), axis=-1) / jnp.sum(own, axis=-1))
 
     def sample(
         self,

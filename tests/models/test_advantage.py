@@ -55,9 +55,9 @@ def test_guidance_and_a_prefix_together(small: Any) -> None:
 def test_dropout_hides_the_indicator(small: Any, rate: float) -> None:
     model, batch = small.quick(small.config(pi05=True, indicator_dropout=rate)), small.batch()
     rng = jax.random.key(0)
-    loss = model.loss(rng, batch._replace(inputs=indicated(batch.inputs)))
-    said = model.loss(rng, batch)
-    hidden = model.loss(rng, batch._replace(inputs=silent(indicated(batch.inputs))))
+    loss = model.loss(rng, batch._replace(inputs=indicated(batch.inputs))).steps
+    said = model.loss(rng, batch).steps
+    hidden = model.loss(rng, batch._replace(inputs=silent(indicated(batch.inputs)))).steps
     assert np.abs(np.asarray(said) - np.asarray(hidden)).max() > 1e-4
     np.testing.assert_allclose(loss, hidden if rate else said, rtol=1e-5)
 
@@ -65,7 +65,7 @@ def test_dropout_hides_the_indicator(small: Any, rate: float) -> None:
 def test_dropout_is_drawn_for_each_example(small: Any) -> None:
     model, batch = small.quick(small.config(pi05=True, indicator_dropout=0.5)), small.batch(16)
     rng = jax.random.key(0)
-    loss = model.loss(rng, batch._replace(inputs=indicated(batch.inputs)))
-    hidden = model.loss(rng, batch._replace(inputs=silent(indicated(batch.inputs))))
+    loss = model.loss(rng, batch._replace(inputs=indicated(batch.inputs))).steps
+    hidden = model.loss(rng, batch._replace(inputs=silent(indicated(batch.inputs)))).steps
     same = np.isclose(np.asarray(loss), np.asarray(hidden), rtol=1e-5).all(axis=1)
     assert 0 < same.sum() < 16

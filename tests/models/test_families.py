@@ -76,7 +76,7 @@ def test_tiny_is_small_and_learns_and_answers(name: str) -> None:
 
     @jax.jit
     def loss_and_gradient(flat: dict[str, Any], rng: Any) -> Any:
-        return jax.value_and_grad(lambda f: parameters.merge(graph, f).loss(rng, batch).mean())(flat)
+        return jax.value_and_grad(lambda f: parameters.merge(graph, f).loss(rng, batch).steps.mean())(flat)
 
     first, gradient = loss_and_gradient(flat, jax.random.key(0))
     assert np.isfinite(first) and any(leaf.any() for leaf in gradient.values())

@@ -59,7 +59,7 @@ def batch(small: Any) -> Batch:
 
 def test_the_flow_teaches_the_backbone_nothing(model: Pi0, batch: Batch) -> None:
     silent = batch._replace(token_loss=np.zeros_like(batch.token_loss))
-    _, found = gradients(model, lambda m: m.loss(jax.random.key(0), silent))
+    _, found = gradients(model, lambda m: m.loss(jax.random.key(0), silent).steps)
     for path, gradient in found.items():
         insulated = parameters.group(path) in BACKBONE
         assert (not gradient.any()) == insulated, path
@@ -69,7 +69,7 @@ def test_the_text_teaches_the_expert_nothing(model: Pi0, batch: Batch) -> None:
     graph, state = nnx.split(model)
     only_text = nnx.merge(graph, state)
     only_text.config = attrs.evolve(model.config, flow_weight=0.0)
-    _, found = gradients(only_text, lambda m: m.loss(jax.random.key(0), batch))
+    _, found = gradients(only_text, lambda m: m.loss(jax.random.key(0), batch).steps)
     for path, gradient in found.items():
         learns = parameters.group(path) in BACKBONE
         assert gradient.any() == learns, path
@@ -81,7 +81,7 @@ def test_insulation_changes_no_value(model: Pi0, batch: Batch) -> None:
     bare.config = attrs.evolve(model.config, insulate=False)
     noise, time = jnp.ones(batch.actions.shape), jnp.array([0.2, 0.8])
     silent = batch._replace(token_loss=np.zeros_like(batch.token_loss))
-    ours, theirs = (run(m, lambda m: m.loss_at(silent, noise=noise, time=time)) for m in (model, bare))
+    ours, theirs = (run(m, lambda m: m.loss_at(silent, noise=noise, time=time).steps) for m in (model, bare))
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
@@ -115,7 +115,7 @@ def test_text_loss_is_the_cross_entropy_of_the_answer(model: Pi0, batch: Batch) 
     graph, state = nnx.split(model)
     only_text = nnx.merge(graph, state)
     only_text.config = attrs.evolve(model.config, flow_weight=0.0)
-    loss = run(only_text, lambda m: m.loss(jax.random.key(0), batch))
+    loss = run(only_text, lambda m: m.loss(jax.random.key(0), batch).steps)
     decoded = run(model, lambda m: m.PaliGemma.llm.embedder.logits(m.PaliGemma.read(batch.inputs)[0]))
     logits = np.asarray(decoded, np.float64)
     scores = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
@@ -141,14 +141,16 @@ def test_draws_that_share_a_prefix_are_the_mean_of_single_ones(small: Any, pi05:
     def shared(m: Pi0) -> jax.Array:
         return m.loss_at(
             batch, noise=jnp.asarray(noise.reshape(-1, *noise.shape[2:])), time=jnp.asarray(time.reshape(-1))
-        )
+        ).steps
 
     def singly(m: Pi0) -> jax.Array:
-        losses = [m.loss_at(batch, noise=jnp.asarray(noise[:, k]), time=jnp.asarray(time[:, k])) for k in range(draws)]
+        losses = [
+            m.loss_at(batch, noise=jnp.asarray(noise[:, k]), time=jnp.asarray(time[:, k])).steps for k in range(draws)
+        ]
         return jnp.mean(jnp.stack(losses), axis=0)
 
     (loss, ours), (mean, theirs) = gradients(model, shared), gradients(model, singly)
     np.testing.assert_allclose(loss, mean, rtol=1e-5, atol=1e-6)
     for path, gradient in ours.items():
         np.testing.assert_allclose(gradient, theirs[path], rtol=2e-4, atol=2e-6, err_msg=path)
-    assert run(model, lambda m: m.loss(jax.random.key(0), batch)).shape == (2, small.horizon)
+    assert run(model, lambda m: m.loss(jax.random.key(0), batch).steps).shape == (2, small.horizon)

@@ -77,7 +77,7 @@ def test_losses_and_all_gradients_are_those_of_one_joint_pass(pi05: bool) -> Non
 
         def mean(flat: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
             model = nnx.merge(graph, nnx.from_flat_state([(tuple(path.split("/")), v) for path, v in flat.items()]))
-            losses = model.loss(jax.random.key(5), batch)
+            losses = model.loss(jax.random.key(5), batch).steps
             return losses.mean(), losses
 
         (_, losses), gradients = jax.jit(jax.value_and_grad(mean, has_aux=True), compiler_options=QUICK)(leaves)

@@ -30,7 +30,7 @@ def _both_verbs(model: Pi0, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
     def run(state: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
         model = nnx.merge(graph, state)
-        return model.loss(rng, batch), model.sample(rng, batch.inputs, steps=2)
+        return model.loss(rng, batch).steps, model.sample(rng, batch.inputs, steps=2)
 
     loss, actions = jax.jit(run, compiler_options=QUICK)(state, batch)
     return np.asarray(loss), np.asarray(actions)
@@ -91,10 +91,10 @@ def test_loss_ignores_targets_of_dimensions_the_robot_lacks(model: Pi0, small: A
     own = np.array([[True, True, False, False], [True] * 4])
     noise, time = jnp.zeros(batch.actions.shape), jnp.ones(2)  # at time 1 the actions are targets only
     changed = batch.actions + np.where(own, 0, 5)[:, None, :].astype(np.float32)
-    ours = model.loss_at(batch._replace(action_dims=own), noise=noise, time=time)
-    theirs = model.loss_at(batch._replace(action_dims=own, actions=changed), noise=noise, time=time)
+    ours = model.loss_at(batch._replace(action_dims=own), noise=noise, time=time).steps
+    theirs = model.loss_at(batch._replace(action_dims=own, actions=changed), noise=noise, time=time).steps
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    everything = model.loss_at(batch, noise=noise, time=time)
+    everything = model.loss_at(batch, noise=noise, time=time).steps
     assert not np.allclose(everything[0], ours[0])
     np.testing.assert_allclose(everything[1], ours[1], rtol=1e-6)
 
@@ -119,8 +119,8 @@ def test_loss_does_not_depend_on_the_padding_width(model: Pi0, small: Any) -> No
     numbers = np.random.default_rng(2)
     noise = jnp.asarray(numbers.standard_normal((2, 3, small.actions + 3), np.float32))
     time = jnp.array([0.3, 0.9])
-    narrow = model.loss_at(batch, noise=noise[..., : small.actions], time=time)
-    np.testing.assert_allclose(wide.loss_at(padded, noise=noise, time=time), narrow, rtol=2e-5)
+    narrow = model.loss_at(batch, noise=noise[..., : small.actions], time=time).steps
+    np.testing.assert_allclose(wide.loss_at(padded, noise=noise, time=time).steps, narrow, rtol=2e-5)
 
 
 def test_sample_depends_on_state_only_in_pi0(model: Pi0, small: Any) -> None:
@@ -196,7 +196,7 @@ def test_tiny_learns_from_scratch(pi05: bool, small: Any) -> None:
 
     @functools.partial(jax.jit, compiler_options=QUICK)
     def step(state: Any, rng: jax.Array) -> tuple[jax.Array, Any, Any]:
-        loss, grads = jax.value_and_grad(lambda s: nnx.merge(graph, s).loss(rng, batch).mean())(state)
+        loss, grads = jax.value_and_grad(lambda s: nnx.merge(graph, s).loss(rng, batch).steps.mean())(state)
         return loss, jax.tree.map(lambda p, g: p - 0.05 * g, state, grads), grads
 
     rng = jax.random.key(0)

@@ -19,7 +19,11 @@ IMAGES = np.random.default_rng(0).uniform(-1, 1, (3, 24, 32, 3)).astype(np.float
 
 
 def augment(how: Augmentation, *, seed: int = 0, fixed_camera: bool = True, images: Any = IMAGES) -> np.ndarray:
-    return np.asarray(pixels.augment(jax.random.key(seed), jnp.asarray(images), how, fixed_camera=fixed_camera))
+    return np.asarray(
+        pixels.augment(
+            jax.random.split(jax.random.key(seed), len(images)), jnp.asarray(images), how, fixed_camera=fixed_camera
+        )
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 24), (48, 64), (64, 48), (1, 60), (60, 1), (7, 5)])

@@ -111,13 +111,13 @@ def test_training_counts_only_what_comes_after_the_prefix(small: Any, pi05: bool
     numbers = np.random.default_rng(3)
     noise, time = numbers.standard_normal(batch.actions.shape).astype(np.float32), jnp.array([0.4, 0.9])
     delay = jnp.array([0, 2])
-    losses = np.asarray(model.loss_at(batch, noise=noise, time=time, delay=delay))
-    plain = np.asarray(model.loss_at(batch, noise=noise, time=time))
+    losses = np.asarray(model.loss_at(batch, noise=noise, time=time, delay=delay).steps)
+    plain = np.asarray(model.loss_at(batch, noise=noise, time=time).steps)
     np.testing.assert_allclose(losses[0], plain[0], rtol=1e-5)
     np.testing.assert_array_equal(losses[1, :2], 0)
     other = noise.copy()
     other[1, :2] += 3  # the prefix is given clean: its noise is nowhere
-    np.testing.assert_array_equal(losses, model.loss_at(batch, noise=other, time=time, delay=delay))
+    np.testing.assert_array_equal(losses, model.loss_at(batch, noise=other, time=time, delay=delay).steps)
     # The mean over steps is the mean over those that count: here a single one.
     times = jnp.where(jnp.arange(small.horizon) >= delay[:, None], time[:, None], 0)
     noisy, target = flow.interpolate(batch.actions, noise=noise, time=times)
@@ -125,7 +125,7 @@ def test_training_counts_only_what_comes_after_the_prefix(small: Any, pi05: bool
     seen = bare.PaliGemma.prefill(batch.inputs)
     velocity = bare.velocity(jnp.asarray(batch.inputs.state), seen, noisy=noisy, moment=bare.moment(times))
     np.testing.assert_allclose(losses[1].mean(), np.square(velocity - target)[1, 2].mean(), rtol=1e-5)
-    assert np.isfinite(np.asarray(model.loss(jax.random.key(1), batch))).all()
+    assert np.isfinite(np.asarray(model.loss(jax.random.key(1), batch).steps)).all()
 
 
 def test_what_is_left_of_a_chunk() -> None:

@@ -60,7 +60,7 @@ def test_bins_are_half_a_percent_wide(value: float) -> None:
 def test_loss_is_the_cross_entropy_of_the_nearest_bin(model: Value, batch: Batch, small: Any) -> None:
     logits = np.asarray(model.logits(batch.inputs), np.float64)
     scores = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    loss = np.asarray(model.loss(jax.random.key(0), batch))
+    loss = np.asarray(model.loss(jax.random.key(0), batch).steps)
     assert loss.shape == (2, small.horizon)
     # -0.4 is bin 120 of 0 to 200; -1.3 lies below all of them.
     np.testing.assert_allclose(loss, np.repeat([[-scores[0, 120]], [-scores[1, 0]]], small.horizon, axis=1), rtol=1e-5)
@@ -90,7 +90,7 @@ def test_value_depends_on_images_and_on_the_whole_prompt(model: Value, batch: Ba
 
 def test_what_it_refuses(model: Value, small: Any) -> None:
     with pytest.raises(ConfigError, match="returns"):
-        model.loss(jax.random.key(0), small.batch())
+        model.loss(jax.random.key(0), small.batch()).steps
     with pytest.raises(ConfigError, match="does not act"):
         model.sample(jax.random.key(0), small.batch().inputs)
     with pytest.raises(ConfigError, match="2 bins"):
@@ -130,7 +130,9 @@ def test_it_learns(model: Value, batch: Batch) -> None:
 
     @jax.jit
     def step(state: Any) -> tuple[jax.Array, Any]:
-        loss, grads = jax.value_and_grad(lambda s: nnx.merge(graph, s).loss(jax.random.key(0), batch).mean())(state)
+        loss, grads = jax.value_and_grad(lambda s: nnx.merge(graph, s).loss(jax.random.key(0), batch).steps.mean())(
+            state
+        )
         return loss, jax.tree.map(lambda p, g: p - 0.05 * g, state, grads)
 
     for _ in range(60):

@@ -92,7 +92,7 @@ def test_training_outputs(fast_case: Case, golden: Any) -> None:
             "pre_logits": out,
             "logits_strided": logits[..., :: int(want["logit_stride"])],
             "logits_logsumexp": jax.nn.logsumexp(logits, axis=-1),
-            "loss": model.loss(jax.random.key(0), batch)[:, 0],
+            "loss": model.loss(jax.random.key(0), batch).steps[:, 0],
         }
 
     got = fast_case.run(outputs, batch)
@@ -116,7 +116,7 @@ def test_gradients(fast_case: Case, golden: Any) -> None:
         return
 
     def mean_and_gradients(model: Pi0Fast, batch: Batch) -> tuple[jax.Array, Any]:
-        return nnx.value_and_grad(lambda m: m.loss(jax.random.key(0), batch).mean())(model)
+        return nnx.value_and_grad(lambda m: m.loss(jax.random.key(0), batch).steps.mean())(model)
 
     mean, gradients = fast_case.run(mean_and_gradients, batch)
     bfloat16 = fast_case.dtype == "bfloat16"

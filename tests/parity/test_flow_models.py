@@ -80,9 +80,9 @@ def _intermediates(model: Pi0, batch: Batch, z: dict[str, Any], rng: jax.Array) 
         "prefix_out": prefix_out,
         "suffix_out": suffix_out,
         "v_t": model.decode_velocity(suffix_out),
-        "loss": model.loss(rng, batch),
+        "loss": model.loss(rng, batch).steps,
         "v_t_b": model.velocity(state, seen, noisy=noisy_b, moment=model.moment(time_b[:, None])),
-        "loss_b": model.loss_at(batch, noise=z["noise_b"], time=time_b),
+        "loss_b": model.loss_at(batch, noise=z["noise_b"], time=time_b).steps,
         "prefix_kv_k_layer0": seen.keys[0],
         "prefix_kv_v_last": seen.values[-1],
         "kv_shape": jnp.asarray(seen.keys.shape),
@@ -118,7 +118,7 @@ def flow_case(request: pytest.FixtureRequest, golden: Any) -> Case:
     if "grad/paths" in want:
 
         def mean_of_loss(state: Any, batch: Batch) -> jax.Array:
-            return nnx.merge(graph, state).loss(rng, batch).mean()
+            return nnx.merge(graph, state).loss(rng, batch).steps.mean()
 
         mean, grads = _run(jax.value_and_grad(mean_of_loss), state, batch)
         mean_loss = float(mean)

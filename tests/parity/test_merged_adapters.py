@@ -65,7 +65,7 @@ def test_losses_of_written_actions(golden: Any) -> None:
         batch = golden.batch(golden.npz("inputs_fast"))
 
         def loss(values: Any, batch: Any, graph: Any = graph) -> Any:
-            return parameters.merge(graph, values).loss(jax.random.key(0), batch)
+            return parameters.merge(graph, values).loss(jax.random.key(0), batch).steps
 
         got = jax.jit(loss, compiler_options=QUICK)(values, batch)
         golden.close(got[:, 0], golden.npz(f"model_{name}")["loss"], within=5e-5, what=name)

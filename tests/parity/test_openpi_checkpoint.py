@@ -73,7 +73,7 @@ def test_loss_and_samples_of_the_restored_model(saved: Saved, golden: Any) -> No
 
     def answer(params: Mapping[str, Any]) -> tuple[jax.Array, jax.Array]:
         model = parameters.merge(graph, params)
-        return model.loss(rng, batch), model.sample(rng, batch.inputs, steps=10, noise=z["in/sample_noise"])
+        return model.loss(rng, batch).steps, model.sample(rng, batch.inputs, steps=10, noise=z["in/sample_noise"])
 
     params = {path: jnp.asarray(leaf, jnp.float32) for path, leaf in saved.params.items()}
     loss, actions = jax.jit(answer)(params)

@@ -14,7 +14,7 @@ from flax import nnx
 from fla_models.parameters import frozen_by_lora, group
 from fla_models.pi0 import Pi0
 from fla_models.pi0_fast import Pi0Fast
-from fla_sdk.model import Batch, ModelInput
+from fla_sdk.model import Batch, Losses, ModelInput, Rows
 from fla_sdk.policy import parameters
 from fla_sdk.training.config import Optimizer
 from fla_sdk.training.optimizer import make_optimizer
@@ -84,9 +84,9 @@ class _Still(nnx.Module):
     def __init__(self, x: jax.Array) -> None:
         self.x = nnx.Param(x)
 
-    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True) -> jax.Array:
-        del rng, train
-        return jnp.zeros(batch.action_steps.shape)
+    def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True, rows: Rows | None = None) -> Losses:
+        del rng, train, rows
+        return Losses(jnp.zeros(batch.action_steps.shape))
 
     def sample(self, rng: jax.Array, inputs: ModelInput, **_: Any) -> jax.Array:
         raise NotImplementedError

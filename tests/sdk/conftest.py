@@ -135,6 +135,7 @@ def small_run(arms: dict[str, Path], compiled: None) -> Callable[..., Any]:
             "save_every": 20,
             "log_every": 1,
             "loader_threads": 1,
+            "frame_cache": "never",
         }
         return TrainConfig(out=out, **(defaults | changes))
 

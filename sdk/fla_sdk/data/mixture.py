@@ -80,7 +80,7 @@ class Mixture:
         mine = slice(number, None, count)
         streams: list[Any] = []
         for place, part in enumerate(parts):
-            encode = _Encoder(part, seed=seed + place, everything=loss_dims == "all")
+            encode = _Encoder(part, number=place, seed=seed + place, everything=loss_dims == "all")
             streams.append(_rows(part, seed=seed + place).map(encode))
         weights = shares(parts, sampling=sampling, temperature=temperature)
 
@@ -131,23 +131,25 @@ def _rows(part: Part, *, seed: int) -> Any:
 class _Encoder:
     """Place -> training example; a class rather than a closure, so that grain can name it in errors."""
 
-    def __init__(self, part: Part, *, seed: int, everything: bool) -> None:
-        self._demonstrations, self._codec, self._seed = part.demonstrations, part.codec, seed
-        self._everything = everything
+    def __init__(self, part: Part, *, number: int, seed: int, everything: bool) -> None:
+        self._demonstrations, self._codec = part.demonstrations, part.codec
+        self._number, self._seed, self._everything = number, seed, everything
 
     def __call__(self, place: int) -> Batch:
-        example = self._codec.encode_example(self._read(int(place)))
+        sample, row = self._read(int(place))
+        example = self._codec.encode_example(sample)._replace(origin=np.array([self._number, row], np.int32))
         if not self._everything:
             return example
         return example._replace(
             action_dims=np.ones_like(example.action_dims), action_steps=np.ones_like(example.action_steps)
         )
 
-    def _read(self, place: int) -> Sample:
+    def _read(self, place: int) -> tuple[Sample, int]:
+        """The sample, and the row that it begins at."""
         demonstrations, substitutes = self._demonstrations, np.random.default_rng([self._seed, place])
         for _ in range(SUBSTITUTES):
             try:
-                return demonstrations[place]
+                return demonstrations[place], int(demonstrations.rows[place])
             except EpisodeError as error:
                 demonstrations.quarantine.add(demonstrations.dataset.path, error.episode, str(error))
                 place = int(substitutes.integers(len(demonstrations)))

@@ -4,7 +4,8 @@
       params/                         Orbax, `{"params": tree}`, every leaf under a last key `value` (openpi-compatible)
       assets/<embodiment>/norm_stats.json
       files/                          files that the model's config names, such as a fitted tokenizer
-      train_state/                    Orbax: step, trainable parameters, optimizer, moving average (to resume)
+      train_state/                    Orbax: step, trainable parameters, optimizer, regularizers (to resume)
+      importance/<regularizer>.safetensors   what the parameters mean to what was learned, for later runs
       fla.json                        what the run used: model config, embodiments, sampler, plugins, versions
 
 A checkpoint is written beside its place and renamed into it, so a folder named by a number is always complete.
@@ -25,8 +26,14 @@ from fla_sdk.model import Array
 from fla_sdk.normalization import NormStats
 
 FORMAT = 1
+BEST = "best.json"
+"""In a run's folder of checkpoints: which one validated best."""
 FILES = "files"
 Flat = Mapping[str, Array]
+
+
+class DamagedCheckpoint(CheckpointError):
+    """Files of a checkpoint are missing or cannot be read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -93,11 +100,14 @@ def write(
     params: Flat,
     stats: Mapping[str, NormStats],
     train_state: Mapping[str, Any] | None = None,
+    importance: Mapping[str, Flat] | None = None,
+    best: bool = False,
     keep_files: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write checkpoint `<folder>/<step>` and return its path; an older one of the same step is replaced.
 
-    `keep_files` is called with the folder for the model's own files.
+    `importance` is regularizer -> path -> array. `best` notes that no other one validated better. `keep_files` is
+    called with the folder for the model's own files.
     """
     target, scratch = folder / str(manifest.step), folder / f".{manifest.step}.partial"
     shutil.rmtree(scratch, ignore_errors=True)
@@ -105,6 +115,8 @@ def write(
     _save(scratch / "params", {"params": _to_tree(params)})
     if train_state is not None:
         _save(scratch / "train_state", dict(train_state))
+    for name, tensors in (importance or {}).items():
+        write_importance(scratch / "importance" / f"{name}.safetensors", tensors)
     for name, one in stats.items():
         (scratch / "assets" / name).mkdir(parents=True)
         (scratch / "assets" / name / "norm_stats.json").write_text(one.to_json())
@@ -117,7 +129,38 @@ def write(
         target.rename(replaced)
     scratch.rename(target)
     shutil.rmtree(replaced, ignore_errors=True)
+    if best:
+        (folder / BEST).write_text(json.dumps({"step": manifest.step}))
     return target
+
+
+def best(folder: Path) -> int | None:
+    """Step of the checkpoint of a run that validated best; None when none did or it is not there."""
+    try:
+        step = json.loads((folder / BEST).read_text())["step"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return step if step in steps(folder) else None
+
+
+def write_importance(file: Path, tensors: Flat) -> None:
+    """Path -> array, as safetensors."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({path: np.ascontiguousarray(leaf) for path, leaf in tensors.items()}, file)
+
+
+def read_importance(file: Path) -> dict[str, Array]:
+    """What `write_importance` wrote. Raises `CheckpointError`."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(file))
+    except (OSError, SafetensorError) as error:
+        raise DamagedCheckpoint(f"{file} cannot be read: {error}") from error
 
 
 def steps(folder: Path) -> list[int]:
@@ -164,9 +207,9 @@ def read_manifest(checkpoint: Path) -> Manifest:
     try:
         tree = json.loads(file.read_text())
     except ValueError as error:  # also text that is not UTF-8
-        raise CheckpointError(f"{file} is damaged: {error}") from error
+        raise DamagedCheckpoint(f"{file} is damaged: {error}") from error
     if not isinstance(tree, dict):
-        raise CheckpointError(f"{file} is damaged: it holds a {type(tree).__name__}, not an object")
+        raise DamagedCheckpoint(f"{file} is damaged: it holds a {type(tree).__name__}, not an object")
     if tree.get("format") != FORMAT:
         raise CheckpointError(f"{file} has format {tree.get('format')!r}, this version of fla-sdk reads {FORMAT}")
     return structure(tree, Manifest, where=str(file))
@@ -194,14 +237,14 @@ def read_shapes(checkpoint: Path) -> dict[str, Array]:
 
     item = _params(checkpoint)
     if not item.is_dir():
-        raise CheckpointError(f"{item} is missing: the checkpoint is not complete")
+        raise DamagedCheckpoint(f"{item} is missing: the checkpoint is not complete")
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             return _flat_params(_metadata(checkpointer, item), where=item)
     except CheckpointError:
         raise
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-        raise CheckpointError(f"{item} cannot be read: {type(error).__name__}: {str(error)[:300]}") from error
+        raise DamagedCheckpoint(f"{item} cannot be read: {type(error).__name__}: {str(error)[:300]}") from error
 
 
 def _params(checkpoint: Path) -> Path:
@@ -226,7 +269,7 @@ def restore(folder: Path, *, target: Any = None, kind: Any = None) -> Any:
     import orbax.checkpoint as ocp
 
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is missing: the checkpoint is not complete")
+        raise DamagedCheckpoint(f"{folder} is missing: the checkpoint is not complete")
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             if target is not None:
@@ -236,7 +279,7 @@ def restore(folder: Path, *, target: Any = None, kind: Any = None) -> Any:
             arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=kind), tree)
             return checkpointer.restore(folder.absolute(), restore_args=arguments)
     except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-        raise CheckpointError(f"{folder} cannot be read: {type(error).__name__}: {str(error)[:300]}") from error
+        raise DamagedCheckpoint(f"{folder} cannot be read: {type(error).__name__}: {str(error)[:300]}") from error
 
 
 def _metadata(checkpointer: Any, folder: Path) -> Any:

@@ -106,6 +106,8 @@ class Penalty:
 
     name: str
     strength: float = 1.0
+    options: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    """What the regularizer itself wants to know."""
 
 
 @attrs.frozen(kw_only=True)
@@ -137,12 +139,18 @@ class TrainConfig:
     steps: int = 30_000
     batch_size: int = 32
     seed: int = 42
+    accumulate: int = 1
+    """Parts of a batch that go through the model one after another: less memory, the same gradient."""
+
     optimizer: Optimizer = Optimizer()
     ema_decay: float | None = 0.99
     """Decay of the moving average of the parameters that is served; None serves the last ones."""
 
     freeze: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     """Parameter groups that are not trained: `vision`, `language`, `action_expert`, `projections`, `lora`."""
+
+    frozen_dtype: Literal["bfloat16", "float32"] | None = None
+    """What frozen parameters are kept in; null is what the model computes in. openpi rounds them to bfloat16."""
 
     init: str = "scratch"
     """`scratch`, or weights to start from: a checkpoint of ours or of openpi, a file in another layout that the model's
@@ -167,7 +175,19 @@ class TrainConfig:
     log_every: int = 50
     save_every: int = 1000
     keep_last: int = 2
-    """Checkpoints that stay on disk."""
+    """Checkpoints that stay on disk, besides the one that validated best."""
+
+    keep_period: int | None = None
+    """Checkpoints at multiples of this stay too."""
+
+    skip_steps: int = 10
+    """How many steps of a run may be skipped because their loss or gradient is not finite."""
+
+    validate_every: int | None = None
+    """Steps between validations, where sources hold out something; null validates before each checkpoint."""
+
+    validate_batches: int = 8
+    """Batches of held-out samples, always the same ones."""
 
     fsdp_devices: int = 1
     """Over how many devices parameters and optimizer state are split; each of them computes on samples of its own."""
@@ -184,7 +204,16 @@ class TrainConfig:
     """What training takes when it never waits for data, which `frame_cache: auto` chooses by; null estimates it."""
 
     def __attrs_post_init__(self) -> None:
-        for name in ("batch_size", "log_every", "save_every", "keep_last", "fsdp_devices", "loader_threads"):
+        for name in (
+            "batch_size",
+            "log_every",
+            "save_every",
+            "keep_last",
+            "accumulate",
+            "validate_batches",
+            "fsdp_devices",
+            "loader_threads",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}, must be at least 1")
         if self.samples_per_second is not None and self.samples_per_second <= 0:
@@ -193,6 +222,13 @@ class TrainConfig:
             raise ConfigError(f"temperature is {self.temperature}, must be above 0 (1 samples by size)")
         if self.skip_episodes < 0:
             raise ConfigError(f"skip_episodes is {self.skip_episodes}, must be 0 or more")
+        if self.batch_size % self.accumulate:
+            raise ConfigError(f"accumulate is {self.accumulate}, which does not divide batch_size {self.batch_size}")
+        for name in ("keep_period", "validate_every"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"{name} is {value}, must be at least 1, or null")
+        if self.skip_steps < 0:
+            raise ConfigError(f"skip_steps is {self.skip_steps}, must be 0 or more")
         if self.steps < 0:
             raise ConfigError(f"steps is {self.steps}, must be 0 or more")
         if self.loss_dims not in ("own", "all"):

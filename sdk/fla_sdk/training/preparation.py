@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from fla_sdk.codec import Codec
 from fla_sdk.config import override
@@ -37,6 +38,9 @@ class Preparation:
     spec: ModelSpec
     parts: tuple[Part, ...]
     """One per source, in the order of the config."""
+
+    held_out: tuple[Part, ...]
+    """What sources hold out, to measure on."""
 
     stats: Mapping[str, NormStats]
     """Embodiment -> statistics over all of its sources."""
@@ -72,22 +76,27 @@ def open_dataset(uri: str, registry: Registry) -> Dataset:
 
 def bind(
     source: Source, dataset: Dataset, embodiment: Embodiment, *, horizon: int, quarantine: Quarantine
-) -> Demonstrations:
-    """The part of a dataset that a source trains on."""
+) -> tuple[Demonstrations, Demonstrations | None]:
+    """The part of a dataset that a source trains on, and the part that it holds out, if any."""
     bounds = dataset.episode_bounds
     chosen = parse_episodes(source.episodes, len(bounds)) if source.episodes else np.arange(len(bounds))
-    if source.hold_out:
-        tasks = [dataset.task(int(first)) for first, _ in bounds] if source.hold_out_by == "task" else []
-        chosen = chosen[~held_out(bounds, tasks, source.hold_out, source.hold_out_by)[chosen]]
-    return Demonstrations(
-        dataset,
-        embodiment,
-        horizon=horizon,
-        episodes=chosen,
-        prompt=source.prompt,
-        skip_idle=source.skip_idle,
-        quarantine=quarantine,
-    )
+
+    def some(episodes: NDArray[np.int64]) -> Demonstrations:
+        return Demonstrations(
+            dataset,
+            embodiment,
+            horizon=horizon,
+            episodes=episodes,
+            prompt=source.prompt,
+            skip_idle=source.skip_idle,
+            quarantine=quarantine,
+        )
+
+    if not source.hold_out:
+        return some(chosen), None
+    tasks = [dataset.task(int(first)) for first, _ in bounds] if source.hold_out_by == "task" else []
+    held = held_out(bounds, tasks, source.hold_out, source.hold_out_by)[chosen]
+    return some(chosen[~held]), some(chosen[held]) if held.any() else None
 
 
 def _check_initial(config: TrainConfig, family: ModelFamily, model_config: Any, registry: Registry) -> None:
@@ -147,7 +156,7 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
     embodiments = {source.embodiment: registry.embodiment(source.embodiment) for source in config.sources}
     given = _given_statistics(config.stats, embodiments, spec)
     quarantine = Quarantine(config.skip_episodes, file=config.out / "quarantine.jsonl")
-    demonstrations = [
+    bound = [
         bind(
             source,
             open_dataset(source.data, registry),
@@ -157,6 +166,7 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
         )
         for source in config.sources
     ]
+    demonstrations = [training for training, _ in bound]
     _check_initial(config, family, model_config, registry)
     tokenizer = family.tokenizer(model_config)
     found = {name: statistics.collect([d for d in demonstrations if d.embodiment.name == name]) for name in embodiments}
@@ -168,14 +178,17 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
         name: Codec(embodiment=embodiment, spec=spec, stats=stats[name], tokenizer=tokenizer)
         for name, embodiment in embodiments.items()
     }
+
+    def part(source: Source, chosen: Demonstrations) -> Part:
+        codec = codecs[chosen.embodiment.name]
+        return Part(demonstrations=chosen, codec=codec, weight=source.weight, window=source.window)
+
     return Preparation(
         family=family,
         model_config=model_config,
         spec=spec,
-        parts=tuple(
-            Part(demonstrations=d, codec=codecs[d.embodiment.name], weight=source.weight, window=source.window)
-            for source, d in zip(config.sources, demonstrations, strict=True)
-        ),
+        parts=tuple(part(source, one) for source, (one, _) in zip(config.sources, bound, strict=True)),
+        held_out=tuple(part(source, one) for source, (_, one) in zip(config.sources, bound, strict=True) if one),
         stats=stats,
         codecs=codecs,
         remarks=tuple(_remarks(found, given)),

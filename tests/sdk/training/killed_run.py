@@ -1,11 +1,12 @@
 """`killed_run.py CONFIG MOMENT`: a training run that is killed by SIGKILL at a given moment.
 
-`step:N` is after step N; `write:N` is while the checkpoint of step N is being written.
+`step:N` is after step N, with the checkpoints before it on disk; `write:N` is while the checkpoint of step N is being written.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,25 @@ def die() -> None:
 
 
 class Killer:
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, *, checkpoints: Path, save_every: int) -> None:
+        self.step, self.folder = step, checkpoints
+        self.expected = step // save_every * save_every
 
     @fla.hookimpl
     def fla_step_ended(self, step: int) -> None:
         if step == self.step:
+            while self.expected and self.expected not in checkpoint.steps(self.folder):
+                time.sleep(0.01)
             die()
 
 
-def main(config: str, moment: str) -> None:
+def main(file: str, moment: str) -> None:
     registry = load_plugins()
+    config = from_yaml(Path(file).read_text())
     kind, number = moment.split(":")
     if kind == "step":
-        registry.add(Killer(int(number)), name="killer")
+        killer = Killer(int(number), checkpoints=config.out / "checkpoints", save_every=config.save_every)
+        registry.add(killer, name="killer")
     else:
         module: Any = checkpoint
         describe = module.unstructure
@@ -45,7 +51,7 @@ def main(config: str, moment: str) -> None:
             return describe(record)
 
         module.unstructure = dying
-    Trainer(from_yaml(Path(config).read_text()), plugins=registry).fit()
+    Trainer(config, plugins=registry).fit(resume=True)
 
 
 main(*sys.argv[1:])

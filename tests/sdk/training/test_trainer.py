@@ -1,6 +1,7 @@
 """`Trainer`: learning, checkpoints, resuming to the same numbers, and what is refused."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -19,15 +20,17 @@ from fla_sdk.errors import CheckpointError, ConfigError, UnknownNameError
 from fla_sdk.plugins import load_plugins
 from fla_sdk.policy import checkpoint, parameters
 from fla_sdk.training.config import Optimizer, Penalty, Source, from_yaml, to_yaml
-from fla_sdk.training.trainer import NonFiniteLoss, Trainer
+from fla_sdk.training.reports import NonFiniteLoss
+from fla_sdk.training.trainer import Trainer
 
 _LIMIT_S = 300
+GROUPS = ("action_expert", "language", "projections", "vision")
 
 
 def _lines(run: Path) -> list[dict[str, float]]:
     """What the run logged, without its speed."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "steps_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in ("steps_per_second", "data_wait")} for line in lines]
 
 
 def _leaves(item: Path) -> dict[str, np.ndarray]:
@@ -198,14 +201,17 @@ def test_init_starts_from_the_weights_of_a_checkpoint(
 # --- Failing ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_checkpoints(
-    small_run: Callable[..., Any], registry: Any, tmp_path: Path
+def test_steps_that_are_not_finite_are_skipped_within_a_budget_and_never_saved(
+    small_run: Callable[..., Any], registry: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wild = Optimizer(peak_lr=1e38, end_lr=1e38, warmup_steps=0, decay_steps=10)
-    config = small_run(tmp_path / "run", optimizer=wild, save_every=1, log_every=7, steps=10)
-    with pytest.raises(NonFiniteLoss, match=r"not finite at step 2 .*lower optimizer.peak_lr.* Checkpoints kept: 1"):
+    config = small_run(tmp_path / "run", optimizer=wild, save_every=1, log_every=7, steps=10, skip_steps=2)
+    with pytest.raises(NonFiniteLoss, match=r"step 4 is not finite: loss .*3 such steps, 2 may be skipped"):
         Trainer(config, plugins=registry).fit()
     assert checkpoint.steps(config.out / "checkpoints") == [1]
+    told = capsys.readouterr().out
+    assert "skipped: step 2 is not finite" in told
+    assert re.search(r"its batch: \S*planar\d episode \d", told)
 
 
 # --- Freezing ---------------------------------------------------------------------------------------------------------
@@ -299,18 +305,23 @@ def test_events_come_in_order(small_run: Callable[..., Any], tmp_path: Path) -> 
     registry.add(recorder, name="recorder")
     config = small_run(tmp_path / "run", steps=5, log_every=2, save_every=3)
     Trainer(config, plugins=registry).fit()
-    names = ["grad_norm", "learning_rate", "loss", "param_norm", "penalty", "steps_per_second"]
-    assert recorder.events == [
+    groups = [f"{what}_norm/{group}" for what in ("grad", "param") for group in GROUPS]
+    robots = {"planar2": ("joint1", "joint2"), "planar3": ("joint1", "joint2", "joint3")}
+    losses = [f"loss/{robot}{dim}" for robot, dims in robots.items() for dim in ("", *(f"/{d}" for d in dims))]
+    scalars = ["data_wait", "grad_norm", "learning_rate", "loss", "param_norm", "penalty", "skipped_steps"]
+    names = sorted([*scalars, "steps_per_second", *groups, *losses])
+    # A checkpoint is written beside the training: it is announced when it is there.
+    assert [event for event in recorder.events if event[0] != "saved"] == [
         ("started", 0),
         ("step", 1, 5, []),
         ("step", 2, 5, names),
         ("step", 3, 5, names),
-        ("saved", 3),
         ("step", 4, 5, names),
         ("step", 5, 5, names),
-        ("saved", 5),
         ("ended", 5, "finished"),
     ]
+    assert [event for event in recorder.events if event[0] == "saved"] == [("saved", 3), ("saved", 5)]
+    assert recorder.events.index(("saved", 3)) > recorder.events.index(("step", 3, 5, names))
     lines = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], sorted(line.keys() - {"step"})) for line in lines] == [(n, names) for n in (2, 3, 4, 5)]
     recorder.events.clear()
