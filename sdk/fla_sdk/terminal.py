@@ -1,4 +1,4 @@
-"""Progress of long work: a bar in a terminal, a line now and then in a log file."""
+"""Progress of long work: a bar in a terminal, a line now and then in a log file; how long and how large."""
 
 import sys
 import time
@@ -50,3 +50,18 @@ def progress(description: str, total: int, *, every_s: float = 10.0) -> Generato
             print(f"{description}: {done}/{total}  {now - begun:.0f} s, {left:.0f} s left  {note}".rstrip(), flush=True)
 
     yield advance
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `3 min`, `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """Bytes as `40 kB`, `3.2 MB`, `250 GB`."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count / 1e3:.0f} kB"

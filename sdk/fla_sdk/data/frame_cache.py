@@ -27,7 +27,7 @@ from fla_sdk.data.frame_store import FrameStore
 from fla_sdk.errors import DataError, EpisodeError
 from fla_sdk.home import data_home, locked, refuse_without_space
 from fla_sdk.normalization import fingerprint
-from fla_sdk.terminal import progress
+from fla_sdk.terminal import duration, progress, size
 
 BUILD_THREADS = min(16, os.cpu_count() or 1)
 
@@ -162,7 +162,7 @@ class CachedFrames:
         needed = rows * rates.row_bytes
         print(
             f"caching {left:,} frames of {self.path} ({', '.join(self.cameras)}; {self.format}) in {self.folder}: "
-            f"about {needed / 1e9:.2g} GB and {duration(rows / rates.built)}",
+            f"about {size(needed)} and {duration(rows / rates.built)}",
             flush=True,
         )
         refuse_without_space(int(needed), self.folder, what=f"caching frames of {self.path}", error=DataError)
@@ -226,10 +226,3 @@ class CachedFrames:
             for place in sorted(store.folder for store in self.stores.values()):
                 stack.enter_context(locked(place, what=f"caching frames of {self.path}", error=DataError))
             yield
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `3 min`, `2.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -5,8 +5,9 @@ from typing import Literal
 
 import attrs
 
-from fla_sdk.data.frame_cache import CachedFrames, duration
+from fla_sdk.data.frame_cache import CachedFrames
 from fla_sdk.home import free_bytes
+from fla_sdk.terminal import duration, size
 
 Choice = Literal["auto", "always", "never"]
 
@@ -48,7 +49,7 @@ def plan_cache(
     cached = 1 / sum(share / rate.cached for share, rate in zip(shares, rates, strict=True))
     rows = [frames.missing() / len(frames.cameras) for frames, _ in parts]
     build_s = sum(left / rate.built for left, rate in zip(rows, rates, strict=True))
-    size = sum(left * rate.row_bytes for left, rate in zip(rows, rates, strict=True))
+    needed = sum(left * rate.row_bytes for left, rate in zip(rows, rates, strict=True))
     need = demand()
     saved_s = samples / min(decoded, need) - samples / min(cached, need) - build_s
     use, reason = True, f"saves {duration(saved_s)}"
@@ -56,11 +57,11 @@ def plan_cache(
         use, reason = False, "decoding is fast enough"
     elif saved_s < WORTH_S:
         use, reason = False, "does not pay in this run"
-    elif size > free_bytes(parts[0][0].folder):
+    elif needed > free_bytes(parts[0][0].folder):
         use, reason = False, f"no room in {parts[0][0].folder}"
     return CachePlan(
         use=use,
         line=f"frame cache: {'used' if use else 'none'}, {reason} (samples/s: training takes {need:.0f}, decoding with "
-        f"{threads} threads gives {decoded:.0f}, a cache {cached:.0f}; it takes {size / 1e9:.2g} GB and "
+        f"{threads} threads gives {decoded:.0f}, a cache {cached:.0f}; it takes {size(needed)} and "
         f"{duration(build_s)} to make)",
     )

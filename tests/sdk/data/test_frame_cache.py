@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -102,7 +102,7 @@ def test_other_cameras_pass_through(tmp_path: Path) -> None:
 @given(height=st.integers(1, 20), width=st.integers(1, 20), quality=st.sampled_from([1, 50, 95, None]))
 def test_any_size_can_be_kept(height: int, width: int, quality: int | None) -> None:
     form = FrameFormat(size=(height, width), quality=quality)
-    image = form.decode(form.encode(Recording().frame(CAMERA, 7)))
+    image = form.decode(form.encode(np.full((24, 32, 3), 200, np.uint8)))
     assert image.shape == (height, width, 3) and image.dtype == np.uint8
 
 
@@ -164,6 +164,7 @@ def test_damaged_episodes_are_left_out_and_still_say_why(tmp_path: Path) -> None
     assert raised.value.episode == 1
 
 
+@settings(max_examples=25)
 @given(place=st.floats(0, 1, exclude_max=True), cut=st.booleans())
 def test_no_damage_gives_a_wrong_frame(
     place: float, cut: bool, tmp_path_factory: pytest.TempPathFactory, sound: Mapping[str, bytes]
@@ -223,3 +224,41 @@ def test_deleting_gives_the_room_back(tmp_path: Path) -> None:
     frames.delete()
     assert frames.nbytes() == 0 and frames.missing() == 80
     assert frames.frame(CAMERA, 5).shape == (16, 16, 3)
+
+
+def test_only_the_chosen_episodes_are_built(tmp_path: Path) -> None:
+    dataset = Recording((100, 30, 100))
+    some = CachedFrames(dataset, [CAMERA], size=(16, 16), episodes=np.array([2]), folder=tmp_path)
+    some.build()
+    assert some.missing() == 0 and len(shards(tmp_path)) == 2, "rows 130 to 230 lie in the last two of four"
+    assert cached(dataset, tmp_path).missing() == 128
+
+
+class Large(MemoryDataset):
+    """200 MB of frames that are made when they are asked for."""
+
+    def __init__(self, rows: int) -> None:
+        nothing = np.broadcast_to(np.uint8(0), (rows, 128, 128, 3))
+        super().__init__({"state": np.zeros((rows, 2))}, lengths=[rows], fps=10, cameras={CAMERA: nothing})
+
+    def frame(self, name: str, row: int) -> NDArray[np.uint8]:
+        return np.full((128, 128, 3), row % 256, np.uint8)
+
+    def frames_fingerprint(self, name: str) -> str:
+        return "large"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc: run it on Linux")
+def test_reading_takes_no_memory(tmp_path: Path) -> None:
+    """Of 200 MB, less than 10 stay."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
+
+    rows = 4096
+    frames = CachedFrames(Large(rows), [CAMERA], size=(128, 128), quality=None, folder=tmp_path)
+    frames.build()
+    before = resident()
+    for row in np.random.default_rng(0).permutation(rows).tolist():
+        assert frames.frame(CAMERA, row)[0, 0, 0] == row % 256
+    assert resident() - before < 10

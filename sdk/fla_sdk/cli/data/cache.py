@@ -23,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, registry: Registry) -> None:
     from fla_sdk.data.demonstrations import camera_keys
     from fla_sdk.data.frame_cache import BUILD_THREADS, CachedFrames
+    from fla_sdk.terminal import size as in_words
     from fla_sdk.training.preparation import open_dataset
 
     if arguments.threads is not None and arguments.threads < 1:
@@ -36,13 +37,13 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
     if arguments.delete:
         taken = frames.nbytes()
         frames.delete()
-        print(f"deleted {taken / 1e9:.3g} GB of frames")
+        print(f"deleted {in_words(taken)} of frames")
         return
     if arguments.verify:
         damage = frames.verify(threads=threads)
         print("\n".join(damage) or "no damage found")
     frames.build(threads=threads)
-    print(f"{len(dataset):,} frames of each camera ({frames.format}): {frames.nbytes() / 1e9:.3g} GB")
+    print(f"{len(dataset):,} frames of each camera ({frames.format}): {in_words(frames.nbytes())}")
     for camera, store in frames.stores.items():
         print(f"  {camera}: {store.folder}")
 
