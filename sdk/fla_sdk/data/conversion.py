@@ -160,7 +160,7 @@ class _Journal:
     def open(cls, out: Path, selection: Selection, *, resume: bool) -> "_Journal":
         path = out / JOURNAL
         if not path.is_file():
-            if resume and out.is_dir() and any(out.iterdir()):
+            if resume and any(file.is_file() and file.suffix != ".tmp" for file in out.rglob("*")):
                 raise DataError(f"{out} is no conversion that could be continued (it has no {JOURNAL})")
             return cls(path, selection, {})
         if not resume:

@@ -44,6 +44,18 @@ def test_every_layout_gives_what_was_recorded(layout: Path, registry: fla.Regist
     assert {dataset.task(row) for row in range(12)} == {"" if (layout / "episode_9.hdf5").is_file() else TASK}
 
 
+def test_more_files_than_stay_open_are_read_from_many_threads(
+    tmp_path: Path, registry: fla.Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fla_plugins.recordings.hdf5.OPEN_FILES", 1)
+    dataset = opened(registry, made.aloha_encoded(tmp_path))
+    images = np.concatenate([take.images for take in takes()])
+    rows = np.random.default_rng(0).integers(0, len(images), 200).tolist()
+    with ThreadPoolExecutor(4) as pool:
+        for row, frame in zip(rows, pool.map(lambda row: dataset.frame(CAMERA, row), rows), strict=True):
+            np.testing.assert_array_equal(frame, images[row])
+
+
 def test_a_layout_is_trained_on_in_place(tmp_path: Path, registry: fla.Registry) -> None:
     robot = registry.embodiment("aloha")
     with h5py.File(tmp_path / "episode_0.hdf5", "w") as file:

@@ -188,6 +188,15 @@ def test_a_conversion_of_something_else_is_not_continued(steps: Steps) -> None:
     assert steps.convert(Selection(memory()), resume=True).episodes == 3
 
 
+@pytest.mark.parametrize("left", ["", "meta/conversion.json.tmp"])
+def test_what_a_kill_before_the_first_episode_leaves_is_begun_anew(left: str, steps: Steps) -> None:
+    steps.out.mkdir()
+    if left:
+        (steps.out / left).parent.mkdir()
+        (steps.out / left).write_text("{")
+    assert steps.convert(Selection(memory()), resume=True).episodes == 3
+
+
 def test_a_folder_of_something_else_is_not_written_into(steps: Steps) -> None:
     steps.out.mkdir()
     (steps.out / "thesis.tex").write_text("...")
