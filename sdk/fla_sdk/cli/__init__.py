@@ -27,7 +27,7 @@ BUILT_IN = (
 EXTRAS = {
     **dict.fromkeys(("av", "flax", "grain", "h5py", "jax", "matplotlib", "optax", "orbax", "pyarrow", "yaml"), "train"),
     **dict.fromkeys(("filelock", "google_crc32c", "huggingface_hub", "rich", "safetensors"), "train"),
-    **dict.fromkeys(("scipy", "sentencepiece", "tokenizers"), "train"),
+    **dict.fromkeys(("scipy", "sentencepiece", "simplejpeg", "tokenizers"), "train"),
     **dict.fromkeys(("gym_aloha", "gymnasium", "mujoco"), "sim"),
     "lerobot": "lerobot",
 }

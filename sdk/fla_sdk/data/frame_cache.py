@@ -94,7 +94,7 @@ class CachedFrames:
         return self.dataset.task(row)
 
     def frame(self, name: str, row: int) -> NDArray[np.uint8]:
-        """RGB `[height, width, 3]`, read-only; as the dataset gives it for a camera that is not cached."""
+        """RGB `[height, width, 3]`; as the dataset gives it for a camera that is not cached."""
         if name not in self.stores:
             return self.dataset.frame(name, row)
         encoded = self.stores[name].read(row)

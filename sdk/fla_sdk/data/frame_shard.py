@@ -1,11 +1,11 @@
-"""One file of the frame cache: encoded frames one after the other, each with its checksum.
+"""One file of the frame cache: encoded frames one after the other, and where each of them is.
 
-    frames       each a CRC-32C (4 bytes) and the encoded frame; nothing at all for a frame that could not be had
-    index        n + 1 offsets (4 bytes each): frame i lies between offsets i and i + 1
-    tail         "FLAF", n, CRC-32C of the index (4 bytes each)
+    frames       nothing at all for a frame that could not be had
+    index        n + 1 offsets, frame i lies between offsets i and i + 1; n checksums of frames (CRC-32C)
+    tail         "FLAF", n, CRC-32C of the index
 
-All numbers are little-endian. A shard is written beside its place and renamed into it, so that one by its own name is
-complete, unless the disk has lost some of it: then a checksum is wrong.
+All numbers are little-endian and have 4 bytes. A shard is written beside its place and renamed into it, so that one by
+its own name is complete, unless the disk has lost some of it: then a checksum is wrong.
 """
 
 import struct
@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 from fla_sdk.errors import DataError
 
 _TAIL = struct.Struct("<4sII")
-_CRC = struct.Struct("<I")
 _MAGIC = b"FLAF"
 
 
 def write_shard(path: Path, frames: Iterable[bytes | None]) -> None:
     """Write encoded frames as they come; None for one that cannot be had."""
-    offsets = [0]
+    offsets, checksums = [0], list[int]()
     scratch = path.with_name(f"{path.name}.part")
     with scratch.open("wb") as file:
         for frame in frames:
-            written = 0 if frame is None else file.write(_CRC.pack(_crc32c(frame))) + file.write(frame)
-            offsets.append(offsets[-1] + written)
-        index = np.array(offsets, "<u4").tobytes()
+            encoded = b"" if frame is None else frame
+            offsets.append(offsets[-1] + file.write(encoded))
+            checksums.append(_crc32c(encoded))
+        index = np.array(offsets + checksums, "<u4").tobytes()
         file.write(index)
-        file.write(_TAIL.pack(_MAGIC, len(offsets) - 1, _crc32c(index)))
+        file.write(_TAIL.pack(_MAGIC, len(checksums), _crc32c(index)))
     scratch.replace(path)
 
 
@@ -44,6 +44,7 @@ class Shard:
 
     path: Path
     offsets: NDArray[np.uint32]
+    checksums: NDArray[np.uint32]
 
     def read(self, number: int) -> bytes | None:
         """An encoded frame; None when it could not be had. Raises `DataError` when it is damaged."""
@@ -51,10 +52,9 @@ class Shard:
         if start == end:
             return None
         # Opened for every frame: a large dataset has more shards than a process may have open files.
-        content = _read(self.path, start, end - start)
-        frame = content[_CRC.size :]
-        if len(content) != end - start or _crc32c(frame) != _CRC.unpack_from(content)[0]:
-            raise DataError(f"{self.path} is damaged: frame {number} of {len(self.offsets) - 1} has another checksum")
+        frame = _read(self.path, start, end - start)
+        if _crc32c(frame) != self.checksums[number]:
+            raise DataError(f"{self.path} is damaged: frame {number} of {len(self.checksums)} has another checksum")
         return frame
 
 
@@ -62,7 +62,7 @@ def open_shard(path: Path, *, frames: int) -> Shard | None:
     """The shard at `path`; None when there is none. Raises `DataError` when it is not one of `frames` frames."""
     try:
         size = path.stat().st_size
-        length = 4 * (frames + 1)
+        length = 4 * (2 * frames + 1)
         end = _read(path, size - length - _TAIL.size, length + _TAIL.size)
     except FileNotFoundError:
         return None
@@ -71,7 +71,8 @@ def open_shard(path: Path, *, frames: int) -> Shard | None:
     index = end[:length]
     if end[length:] != _TAIL.pack(_MAGIC, frames, _crc32c(index)):
         raise DataError(f"{path} is damaged: it does not end as a shard of {frames} frames does")
-    return Shard(path=path, offsets=np.frombuffer(index, "<u4"))
+    numbers = np.frombuffer(index, "<u4")
+    return Shard(path=path, offsets=numbers[: frames + 1], checksums=numbers[frames + 1 :])
 
 
 def _read(path: Path, start: int, length: int) -> bytes:
