@@ -39,15 +39,17 @@ def make_recording(
 ) -> Path:
     """Record `frames` rows in `episodes` of equal length; a key frame every `group` frames. Takes 10 to 20 s.
 
+    Codec `png` keeps every frame as an image instead.
+
     The state counts its row in the first dimension, so that a reader can be asked which row it gave.
     """
     shipped = dict(video_writer.CODECS)
     video_writer.CODECS.clear()
-    video_writer.CODECS[codec] = OPTIONS[codec] | {"g": str(group)}
+    video_writer.CODECS[codec] = OPTIONS.get(codec, {}) | {"g": str(group)}
     names = ROBOT.state.names
     try:
         with LeRobotWriter(
-            path, robot=ROBOT.name, fps=30, state_names=names, action_names=names, cameras=CAMERAS, video=True
+            path, robot=ROBOT.name, fps=30, state_names=names, action_names=names, cameras=CAMERAS, video=codec != "png"
         ) as writer:
             rng = np.random.default_rng(0)
             scenes = [_Scene(size, rng) for _ in CAMERAS]

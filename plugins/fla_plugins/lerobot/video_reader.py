@@ -177,7 +177,7 @@ class VideoFiles:
 
     def _take(self, path: Path, index: FrameIndex, frame: int) -> "_Decoder":
         with self._lock:
-            same = [decoder for decoder in self._idle if decoder.path == path]
+            same = [decoder for decoder in self._idle if decoder.index is index]
             if same:
                 decoder = min(same, key=lambda decoder: decoder.distance(frame))
             else:
@@ -186,8 +186,8 @@ class VideoFiles:
             if decoder is not None:
                 self._idle.remove(decoder)
         if decoder is None:
-            decoder = _Decoder(index.coding)
-        if decoder.path != path:
+            return _Decoder(path, index)
+        if decoder.index is not index:
             decoder.open(path, index)
         return decoder
 
@@ -203,12 +203,11 @@ class VideoFiles:
 class _Decoder:
     """A codec, fed with packets of one file at a time, and what it would give next."""
 
-    path: Path | None = None
-    _file: BinaryIO
-    _index: FrameIndex
+    _file: BinaryIO | None = None
 
-    def __init__(self, coding: Coding) -> None:
-        self.coding, self._context = coding, coding.decoder()
+    def __init__(self, path: Path, index: FrameIndex) -> None:
+        self.coding, self._context = index.coding, index.coding.decoder()
+        self.open(path, index)
 
     def open(self, path: Path, index: FrameIndex) -> None:
         """Read from another file of the same coding from now on."""
@@ -217,17 +216,17 @@ class _Decoder:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise _damaged(path, error) from error
-        self.path, self._index = path, index
+        self.index, self._path = index, path
         self._next, self._passed, self._ready = 0, len(index), list[Any]()
 
     def distance(self, frame: int) -> int:
         """How many packets must be decoded to reach `frame`; ties go to the decoder that need not begin anew."""
-        last = int(self._index.packets[frame])
-        return 2 * (last - self._next) if self._reaches(frame) else 2 * (last - self._index.key_before(frame)) + 1
+        last = int(self.index.packets[frame])
+        return 2 * (last - self._next) if self._reaches(frame) else 2 * (last - self.index.key_before(frame)) + 1
 
     def _reaches(self, frame: int) -> bool:
         """Whether going on gives the frame, without decoding more than from the key frame before it."""
-        return self._passed < frame and self._index.key_before(frame) < self._next
+        return self._passed < frame and self.index.key_before(frame) < self._next
 
     def read(self, frame: int) -> NDArray[np.uint8]:
         try:
@@ -240,19 +239,19 @@ class _Decoder:
                 self._begin(frame)
                 found = self._forward_to(frame, leave_out=False)
         except (FFmpegError, OSError) as error:
-            raise _damaged(self.path, error) from error
+            raise _damaged(self._path, error) from error
         if found is None:
-            raise DataError(f"{self.path}: frame {frame} cannot be decoded; encode the video again")
+            raise DataError(f"{self._path}: frame {frame} cannot be decoded; encode the video again")
         return found.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
 
     def _begin(self, frame: int) -> None:
         self._context.flush_buffers()
-        self._next = self._index.key_before(frame)
-        self._passed, self._ready = int(self._index.shown[self._next]) - 1, []
+        self._next = self.index.key_before(frame)
+        self._passed, self._ready = int(self.index.shown[self._next]) - 1, []
 
     def _forward_to(self, frame: int, *, leave_out: bool = True) -> Any:
         """Decode up to `frame`. Frames before it that no other refers to are left out."""
-        index = self._index
+        index = self.index
         last = int(index.packets[frame])
         while True:
             while self._ready:
@@ -267,21 +266,22 @@ class _Decoder:
             self._next += 1
 
     def _packet(self, number: int) -> Any:
-        position, size = int(self._index.positions[number]), int(self._index.sizes[number])
+        position, size = int(self.index.positions[number]), int(self.index.sizes[number])
+        assert self._file is not None
         self._file.seek(position)
         data = self._file.read(size)
         if len(data) < size:
-            raise _damaged(self.path, f"frame {self._index.shown[number]} should end at byte {position + size}")
+            raise _damaged(self._path, f"frame {self.index.shown[number]} should end at byte {position + size}")
         packet = av.Packet(data)
-        packet.pts = int(self._index.shown[number])
+        packet.pts = int(self.index.shown[number])
         return packet
 
     def close(self) -> None:
-        if self.path is not None:
+        if self._file is not None:
             self._file.close()
 
     __del__ = close  # a dataset has no end of its own; its files close with it
 
 
-def _damaged(path: Path | None, error: Exception | str) -> DataError:
+def _damaged(path: Path, error: Exception | str) -> DataError:
     return DataError(f"{path} is damaged or cut short: {error}; copy or download it again")
