@@ -107,7 +107,7 @@ def test_the_state_is_restored(run: Run, golden: Any) -> None:
 def test_the_next_step(run: Run) -> None:
     _, metrics = run.step(run.state)
     for name in ("loss", "grad_norm", "param_norm"):
-        np.testing.assert_allclose(metrics[name], run.want[f"resume_next_step/{name}"], rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(metrics.scalars[name], run.want[f"resume_next_step/{name}"], rtol=1e-4, err_msg=name)
 
 
 def test_the_run_from_its_beginning(run: Run, golden: Any) -> None:
@@ -117,5 +117,5 @@ def test_the_run_from_its_beginning(run: Run, golden: Any) -> None:
         state, metrics = run.step(state)
         seen.append(metrics)
     for name in ("loss", "grad_norm", "param_norm"):
-        np.testing.assert_allclose([m[name] for m in seen], run.want[f"train_info/{name}"], rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose([m.scalars[name] for m in seen], run.want[f"train_info/{name}"], rtol=1e-4, err_msg=name)
     _same(run, golden, state, l2=2e-4, projection=1e-3)

@@ -145,9 +145,9 @@ def test_three_steps(train_case: str, golden: Any) -> None:
         seen.append(metrics)
 
     for name in ("loss", "grad_norm", "param_norm"):
-        np.testing.assert_allclose([float(m[name]) for m in seen], z[f"info/{name}"], rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose([float(m.scalars[name]) for m in seen], z[f"info/{name}"], rtol=1e-4, err_msg=name)
     rates = [z[f"step{i}/lr"] for i in range(len(seen))]
-    np.testing.assert_allclose([float(m["learning_rate"]) for m in seen], rates, rtol=1e-5)
+    np.testing.assert_allclose([float(m.scalars["learning_rate"]) for m in seen], rates, rtol=1e-5)
 
     after = state.params | state.frozen
     assert {path: str(leaf.dtype) for path, leaf in after.items()} == dtypes
