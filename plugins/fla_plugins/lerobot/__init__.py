@@ -1,1 +1,1 @@
-"""LeRobot v3 datasets, read and recorded without torch and without the lerobot library."""
+"""LeRobot datasets, v2 and v3, read and recorded without torch and without the lerobot library."""

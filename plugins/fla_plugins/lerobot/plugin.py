@@ -56,7 +56,7 @@ def _upload(path: Path, uri: str, *, private: bool) -> str:
 def fla_datasets() -> Iterator[DatasetFormat]:
     yield DatasetFormat(
         name="lerobot",
-        description="LeRobot v3 folder, image or video; read and recorded without the lerobot library",
+        description="LeRobot folder, v2 and v3, image or video; read, and recorded as v3, without the lerobot library",
         open=_open,
         create=_create,
         recognises=_recognises,
