@@ -69,7 +69,9 @@ def open_dataset(uri: str, registry: Registry) -> Dataset:
     if not path.exists():
         siblings = [str(p) for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
         error = UnknownNameError("dataset path", str(path), siblings)
-        raise DataError(str(error))
+        on_hub = uri.count("/") == 1 and not path.parent.exists()
+        hint = f"; a dataset of the Hugging Face Hub is written hf://datasets/{uri}" if on_hub else ""
+        raise DataError(f"{error}{hint}")
     formats = "; ".join(f"{f.name}: {f.description}" for f in registry.datasets.values()) or "none installed"
     raise DataError(f"{path} is in no known dataset format ({formats})")
 

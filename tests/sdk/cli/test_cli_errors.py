@@ -65,9 +65,14 @@ def test_unknown_dataset_path(fails: Fails, arms: dict[str, Path]) -> None:
     assert f"did you mean '{arms['planar2']}'" in said
 
 
+def test_a_dataset_of_the_hub_without_its_scheme(fails: Fails) -> None:
+    said = fails(*_train(Path("lerobot/pusht")))
+    assert "unknown dataset path 'lerobot/pusht'" in said and "is written hf://datasets/lerobot/pusht" in said
+
+
 def test_a_folder_that_is_no_dataset(fails: Fails, tmp_path: Path) -> None:
     said = fails(*_train(tmp_path))
-    assert f"{tmp_path} is in no known dataset format (lerobot" in said
+    assert f"{tmp_path} is in no known dataset format (" in said and "lerobot: LeRobot folder" in said
 
 
 def test_unknown_model_variant(fails: Fails, arms: dict[str, Path]) -> None:
