@@ -2,17 +2,19 @@
 
 import argparse
 
-from fla_sdk.cli.data import cache, collect, compact, convert, download, repair, split, upload
+from fla_sdk.cli.data import cache, check, collect, compact, convert, download, repair, show, split, upload
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command
 
 COMMANDS: tuple[Command, ...] = (
     cache.COMMAND,
+    check.COMMAND,
     collect.COMMAND,
     compact.COMMAND,
     convert.COMMAND,
     download.COMMAND,
     repair.COMMAND,
+    show.COMMAND,
     split.COMMAND,
     upload.COMMAND,
 )

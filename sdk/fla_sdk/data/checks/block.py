@@ -12,7 +12,7 @@ Bools = NDArray[np.bool_]
 STILL = 1e-3
 """Changes up to this, in the numbers' own unit, are noise."""
 
-GRIPPER_UNITS = ("open_fraction", "closed_fraction", "close_command")
+GRIPPER_UNITS = ("open_fraction", "closed_fraction", "open_command", "close_command")
 
 
 @attrs.frozen(kw_only=True)

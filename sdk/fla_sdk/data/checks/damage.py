@@ -21,7 +21,7 @@ def damaged(subject: Subject) -> Iterator[Finding]:
 
 def columns(subject: Subject) -> Iterator[Finding]:
     """States and actions under their usual names, and under the embodiment's dimension names."""
-    for kind, dimensions in (("state", subject.state), ("action", subject.action)):
+    for kind, dimensions in subject.dimensions.items():
         if not dimensions:
             yield Finding(
                 check="columns",

@@ -56,6 +56,29 @@ class Examination:
     spans: tuple[Span, ...]
     views: tuple[View, ...]
 
+    def tree(self) -> dict[str, Any]:
+        """Plain values for JSON. Keys are only ever added; `version` changes when one is not."""
+        dataset, robot = self.subject.dataset, self.subject.embodiment
+        counts = {kind: sum(finding.severity == kind for finding in self.findings) for kind in SEVERITIES}
+        return {
+            "version": 1,
+            "dataset": str(dataset.path),
+            "embodiment": robot.name if robot else None,
+            "episodes": len(dataset.episode_bounds),
+            "rows": len(dataset),
+            "counts": counts,
+            "findings": [attrs.asdict(finding) for finding in self.findings],
+            "numbers": [
+                {
+                    "kind": span.kind,
+                    "name": span.dimension.name,
+                    "unit": span.dimension.unit or None,
+                    **{name: getattr(span, name) for name in ("low", "q01", "q99", "high", "coverage")},
+                }
+                for span in self.spans
+            ],
+        }
+
 
 def examine(
     dataset: Dataset,

@@ -8,7 +8,7 @@ from fla_sdk.data.checks.block import GRIPPER_UNITS, Dimension, Floats, Span
 from fla_sdk.data.checks.finding import Finding
 from fla_sdk.data.checks.subject import Subject
 
-OPENS = {"open_fraction": 1, "closed_fraction": -1, "close_command": -1}
+OPENS = {"open_fraction": 1, "open_percent": 1, "open_command": 1, "closed_fraction": -1, "close_command": -1}
 """Unit -> whether it grows (1) or falls (-1) when the gripper opens."""
 
 OPPOSED = -0.5
@@ -20,7 +20,12 @@ ENOUGH = 100
 DELAY_S = 1.0
 """Time that a gripper may need to follow its command."""
 
-RANGE = {"open_fraction": (0.0, 1.0), "closed_fraction": (0.0, 1.0), "close_command": (-1.0, 1.0)}
+RANGE = {
+    "open_fraction": (0.0, 1.0),
+    "closed_fraction": (0.0, 1.0),
+    "open_command": (-1.0, 1.0),
+    "close_command": (-1.0, 1.0),
+}
 
 SLACK = 0.1
 """By how much values may leave their range: a squeezed object and the calibration take their share."""

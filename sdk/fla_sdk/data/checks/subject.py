@@ -29,6 +29,7 @@ class Subject:
         spaces = (embodiment.state, embodiment.action) if embodiment else (None, None)
         self.state = self._dimensions("state", spaces[0])
         self.action = self._dimensions("action", spaces[1])
+        self.dimensions = {"state": self.state, "action": self.action}
         self.bounds = dataset.episode_bounds
         self.readable = [e for e in range(len(self.bounds)) if e not in dataset.damaged]
         """Episodes that have numbers."""
@@ -79,7 +80,7 @@ class Subject:
     @cached_property
     def spans(self) -> tuple[Span, ...]:
         """Of states, then actions: extremes of all sound rows, quantiles of the sample. Empty without sound rows."""
-        return tuple(span for kind in ("state", "action") for span in self._spans(kind)) if self.sound else ()
+        return tuple(span for kind in self.dimensions for span in self._spans(kind)) if self.sound else ()
 
     def blocks(self) -> Iterator[Block]:
         """All sound episodes, `BLOCK_ROWS` rows or one episode at a time."""
@@ -104,7 +105,7 @@ class Subject:
         found: dict[tuple[str, str], tuple[int, int, int]] = {}
         spoilt: set[int] = set()
         for block in self._read(self.readable):
-            for kind, dimensions in (("state", self.state), ("action", self.action)):
+            for kind, dimensions in self.dimensions.items():
                 bad: Bools = ~np.isfinite(getattr(block, kind))
                 for dimension in dimensions:
                     if len(rows := np.flatnonzero(bad[:, dimension.index])):
@@ -115,7 +116,7 @@ class Subject:
         return found, tuple(e for e in self.readable if e not in spoilt)
 
     def _spans(self, kind: str) -> Iterator[Span]:
-        dimensions: tuple[Dimension, ...] = getattr(self, kind)
+        dimensions = self.dimensions[kind]
         width = len(dimensions)
         low, high = np.full(width, np.inf), np.full(width, -np.inf)
         places = np.zeros((2, width, 2), np.int64)
