@@ -27,8 +27,8 @@ def damaged(path: Path, error: Exception) -> DataError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     size = path.stat().st_size if path.exists() else 0
     return DataError(
-        f"{path} ({size} bytes) is damaged or cut short: {reason}; copy or download it again"
-        " (a LeRobot recording that was killed before finalize() leaves such files, and they cannot be repaired)"
+        f"{path} ({size} bytes) is damaged or cut short: {reason}; copy or download it again, or"
+        " run `fla data repair` (a LeRobot recording that was killed before finalize() leaves such files)"
     )
 
 

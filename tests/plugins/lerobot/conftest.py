@@ -9,6 +9,8 @@ import pytest
 
 from fla_plugins.lerobot.writer import LeRobotWriter
 
+from .killed import Killed, kill_recorders
+
 STATE, ACTION, CAMERAS = ("shoulder", "elbow", "gripper"), ("shoulder", "elbow"), ("front", "wrist")
 
 
@@ -23,6 +25,12 @@ def moment(episode: int, frame: int, size: tuple[int, int] = (64, 96)) -> tuple[
     }
     state = np.array([episode + 0.1 * frame, -frame, 0.25], np.float32)
     return images | {"state": state, "task": f"do task {episode % 2}"}, np.array([episode, 0.5 * frame], np.float32)
+
+
+@pytest.fixture(scope="session")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Killed]:
+    """Recordings of 4 rows per episode whose recorders were killed. Only copies of them may be changed."""
+    return kill_recorders(tmp_path_factory.mktemp("killed"))
 
 
 Record = Callable[..., Path]

@@ -1,52 +1,25 @@
 """A recorder killed at any instant leaves every saved episode readable, and nothing of the others."""
 
-import signal
-import subprocess
-import sys
-from pathlib import Path
+import os
+import shutil
 
 import numpy as np
 import pytest
 
 from fla_plugins.lerobot.reader import LeRobotDataset
-
-RECORDER = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
+from fla_plugins.lerobot.repair import repair
 from fla_plugins.lerobot.writer import LeRobotWriter
 
-path, video, deadly = Path(sys.argv[1]), sys.argv[2] == "video", int(sys.argv[3])
-rename, renames = os.replace, 0
-
-def counted(*arguments):
-    global renames
-    if renames == deadly:
-        os.kill(os.getpid(), signal.SIGKILL)
-    renames += 1
-    rename(*arguments)
-
-names = {"state_names": ("e", "t"), "action_names": ("e",), "cameras": ("a", "b")}
-writer = LeRobotWriter(path, robot="arm", fps=20, video=video, **names)
-for episode in range(100_000):
-    for frame in range(4):
-        image = np.full((16, 16, 3), 40 * frame, np.uint8)
-        observation = {"images/a": image, "images/b": image, "task": f"task {episode}"}
-        observation["state"] = np.float32([episode, frame])
-        writer.add(observation, np.float32([-episode]))
-    if episode == 1:
-        os.replace = counted  # from here on, count the steps of this commit
-    writer.save_episode()
-    print(episode + 1, flush=True)
-"""
+from .killed import LINES, STEPS
 
 
-def recorder(path: Path, kind: str, deadly: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", RECORDER, str(path), kind, str(deadly)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture(autouse=True)
+def _no_flushes(monkeypatch):
+    """They help against power cuts, not against kills, and take a busy disk seconds."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-def check(path: Path, saved: int) -> int:
+def check(path, saved: int) -> int:
     """The dataset holds the saved episodes, at most one more, and all their frames. Returns the number of episodes."""
     dataset = LeRobotDataset(path)
     episodes = len(dataset.episode_bounds)
@@ -61,26 +34,39 @@ def check(path: Path, saved: int) -> int:
     return episodes
 
 
-@pytest.mark.parametrize(
-    ("deadly", "before"),
-    [*enumerate(["data", "first video", "second video", "tasks", "episode table", "info", "statistics"])],
-)
-def test_killed_between_the_steps_of_a_commit(tmp_path, deadly, before):
-    process = recorder(tmp_path / "set", "video", deadly)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, errors
-    saved = len(output.split())
-    assert saved == 1
-    assert check(tmp_path / "set", saved) == (2 if before == "statistics" else 1)
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_between_the_steps_of_a_commit(killed, step):
+    recording = killed[f"step-{STEPS.index(step)}"]
+    assert recording.saved == 1
+    assert check(recording.path, 1) == (2 if step == "statistics" else 1)
 
 
-@pytest.mark.parametrize("kind", ["images", "video"])
-def test_killed_from_outside_in_the_middle_of_recording(tmp_path, kind):
-    process = recorder(tmp_path / "set", kind, -1)
-    assert process.stdout is not None
-    for _ in range(7):
-        process.stdout.readline()
-    process.kill()
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL, errors
-    assert check(tmp_path / "set", 7 + len(output.split())) >= 7
+def test_killed_at_any_line_of_the_recorder(killed):
+    """All that was saved is there, and in step."""
+    recordings = [killed[f"line-{number}"] for number in range(LINES)]
+    assert {recording.saved for recording in recordings} >= {2, 3}
+    for recording in recordings:
+        check(recording.path, recording.saved)
+
+
+def test_a_killed_recording_can_be_repaired_and_loses_nothing(killed, tmp_path):
+    for name, recording in killed.items():
+        copy = shutil.copytree(recording.path, tmp_path / name)
+        repair(copy)
+        assert check(copy, recording.saved) >= check(recording.path, recording.saved)
+        assert repair(copy) == []
+
+
+def test_a_killed_recording_goes_on(killed, tmp_path):
+    names = {"state_names": ("e", "t"), "action_names": ("e",), "cameras": ("a", "b")}
+    for name, recording in killed.items():
+        copy, video = shutil.copytree(recording.path, tmp_path / name), recording.video
+        episodes = check(copy, recording.saved)
+        with LeRobotWriter(copy, robot="arm", fps=20, video=video, **names, append=True) as writer:
+            for row in range(4):
+                image = np.full((32, 32, 3), 40 * row, np.uint8)
+                observation = {"images/a": image, "images/b": image, "task": f"task {episodes}"}
+                observation["state"] = np.array([episodes, row], np.float32)
+                writer.add(observation, np.array([-episodes], np.float32))
+            writer.save_episode()
+        assert check(copy, episodes + 1) == episodes + 1
