@@ -30,6 +30,7 @@ EXTRAS = {
     **dict.fromkeys(("scipy", "sentencepiece", "simplejpeg", "tokenizers"), "train"),
     **dict.fromkeys(("gym_aloha", "gymnasium", "mujoco"), "sim"),
     "lerobot": "lerobot",
+    "rerun": "view",
 }
 """Top-level module that a light installation lacks -> the extra that brings it."""
 
