@@ -6,7 +6,7 @@ Training, evaluation, serving and the conformance kit use this same object, so t
     robot actions <- convert back <- absolute actions <- unnormalize <- cut <- model output
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 import attrs
@@ -180,9 +180,12 @@ def check_fit(embodiment: Embodiment, spec: ModelSpec) -> None:
         raise ConfigError(f"unknown prompt style {spec.prompt_style!r} (known: {', '.join(prompts.STYLES)})")
 
 
-def collate(examples: Sequence[Batch]) -> Batch:
-    """Stack examples along a new first axis. A slot that only some of them fill is masked out in the others."""
-    inputs = collate_inputs([example.inputs for example in examples])
+def collate(examples: Sequence[Batch], *, slots: Collection[str] = (), size: tuple[int, int] = (0, 0)) -> Batch:
+    """Stack examples along a new first axis. A slot that only some of them fill is masked out in the others.
+
+    `slots` are there in any case, with images of `size` `(height, width)`.
+    """
+    inputs = collate_inputs([example.inputs for example in examples], slots=slots, size=size)
     return Batch(
         inputs=inputs,
         actions=np.stack([example.actions for example in examples]),
@@ -194,10 +197,12 @@ def collate(examples: Sequence[Batch]) -> Batch:
     )
 
 
-def collate_inputs(inputs: Sequence[ModelInput]) -> ModelInput:
-    """Stack model inputs along a new first axis, prompts padded to the longest among them."""
-    slots = sorted({slot for one in inputs for slot in one.images})
-    shapes = {slot: next(one.images[slot].shape for one in inputs if slot in one.images) for slot in slots}
+def collate_inputs(
+    inputs: Sequence[ModelInput], *, slots: Collection[str] = (), size: tuple[int, int] = (0, 0)
+) -> ModelInput:
+    """Stack model inputs along a new first axis, prompts padded to the longest among them; `slots` as in `collate`."""
+    shapes = dict.fromkeys(slots, (*size, 3)) | {slot: one.images[slot].shape for one in inputs for slot in one.images}
+    slots = sorted(shapes)
     length = max(one.tokens.shape[-1] for one in inputs)
     return ModelInput(
         images={s: np.stack([one.images.get(s, np.zeros(shapes[s], np.uint8)) for one in inputs]) for s in slots},

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import attrs
 import numpy as np
 
+from fla_sdk import transforms
 from fla_sdk.codec import Codec, collate
 from fla_sdk.data.demonstrations import Demonstrations
 from fla_sdk.data.order import WindowOrder
@@ -85,7 +86,7 @@ class Mixture:
         weights = shares(parts, sampling=sampling, temperature=temperature)
 
         def batched(stream: Any) -> Any:
-            return stream[mine].batch(batch_size // count, batch_fn=collate)
+            return stream[mine].batch(batch_size // count, batch_fn=collate if count == 1 else _Uniform(parts))
 
         if batches == "mixed":
             stream: Any = batched(grain.MapDataset.mix(streams, weights=weights))
@@ -126,6 +127,27 @@ def _rows(part: Part, *, seed: int) -> Any:
     ends = part.demonstrations.dataset.episode_bounds[:, 1]
     order: Any = WindowOrder(part.demonstrations.rows, ends=ends, window=part.window, seed=seed)
     return grain.MapDataset.source(order).map(part.demonstrations.place)
+
+
+class _Uniform:
+    """`collate` to the same shapes in every process: all slots that any part fills, and prompts of full length."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._slots = {
+            camera.slot
+            for part in parts
+            for camera in part.codec.embodiment.cameras
+            if camera.slot is not None and camera.name in part.demonstrations.camera_keys
+        }
+        self._size, self._tokens = parts[0].codec.spec.image_size, parts[0].codec.spec.max_tokens
+
+    def __call__(self, examples: Sequence[Batch]) -> Batch:
+        first = examples[0]
+        inputs = first.inputs
+        tokens = transforms.pad(inputs.tokens, self._tokens)
+        mask = transforms.pad(inputs.token_mask, self._tokens)
+        padded = first._replace(inputs=inputs._replace(tokens=tokens, token_mask=mask))
+        return collate([padded, *examples[1:]], slots=self._slots, size=self._size)
 
 
 class _Encoder:

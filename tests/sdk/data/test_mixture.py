@@ -261,3 +261,16 @@ def test_mixtures_that_make_no_sense() -> None:
         mixture(part("planar2", 3), part("planar3", 3, weight=0.0))
     with pytest.raises(ConfigError, match="batch_size 4 cannot be divided evenly over 3 processes"):
         mixture(part("planar2", 3), process=(0, 3))
+
+
+def test_processes_have_batches_of_the_same_shape() -> None:
+    """Also where one of them meets only robots with one camera and short prompts."""
+    parts = (part("planar2", 40, task="go"), part("aloha", 4, task="take the red cube with both hands", weight=0.05))
+    streams = [mixture(*parts, batch_size=4, process=(number, 2)) for number in range(2)]
+    for _ in range(8):
+        first, second = (next(stream) for stream in streams)
+        assert first.inputs.images.keys() == second.inputs.images.keys()
+        assert first.inputs.tokens.shape == second.inputs.tokens.shape
+        for slot, images in first.inputs.images.items():
+            assert images.shape == second.inputs.images[slot].shape
+            assert not images[~first.inputs.image_masks[slot]].any()
