@@ -100,8 +100,8 @@ class LeRobotDataset:
         return files_fingerprint(self.path, [*files, *tables])
 
     def task(self, row: int) -> str:
-        """What the robot was told to do at this row."""
-        return self._tasks[int(self._task_numbers[row])]
+        """What the robot was told to do at this row; `""` where the row cannot be read."""
+        return self._tasks.get(int(self._task_numbers[row]), "")
 
     @property
     def fingerprint(self) -> str:

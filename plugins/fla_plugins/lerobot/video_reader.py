@@ -121,11 +121,12 @@ def _scan(path: Path, *, packets: bool = True) -> tuple[Samples, Coding]:
                 extradata=stream.codec_context.extradata,
                 colors=tuple((name, int(getattr(stream.codec_context, name))) for name in _COLORS),
             )
-            found = [
-                (packet.pos, packet.size, packet.pts, packet.is_keyframe)
-                for packet in (container.demux(stream) if packets else ())
-                if packet.pos is not None and packet.pts is not None and not packet.is_discard
-            ]
+            found: list[tuple[int, int, int, bool]] = []
+            for packet in container.demux(stream) if packets else ():
+                if packet.pts is not None and not packet.is_discard:
+                    if not found:
+                        _check_place(path, packet)
+                    found.append((packet.pos, packet.size, packet.pts, packet.is_keyframe))
             positions, sizes, stamps, keys = np.array(found, np.int64).reshape(-1, 4).T
             base = stream.time_base or Fraction(1)
             samples = Samples(
@@ -139,6 +140,14 @@ def _scan(path: Path, *, packets: bool = True) -> tuple[Samples, Coding]:
             return samples, coding
     except (FFmpegError, OSError) as error:
         raise _damaged(path, error) from error
+
+
+def _check_place(path: Path, packet: Any) -> None:
+    """In an mp4 packets lie as they are; other containers cut them up or put something before them."""
+    with path.open("rb") as file:
+        file.seek(packet.pos or 0)
+        if file.read(packet.size) != bytes(packet):
+            raise DataError(f"{path} is no mp4, although it is named so; put the video into one (`ffmpeg -c copy`)")
 
 
 class VideoFiles:

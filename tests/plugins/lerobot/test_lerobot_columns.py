@@ -19,7 +19,13 @@ from fla_plugins.lerobot.writer import LeRobotWriter
 from fla_sdk.data.dataset import Feature
 from fla_sdk.errors import DataError, EpisodeError
 
-KINDS = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float32", "float64")
+KINDS = (
+    "bool",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    "float16",
+    "float32",
+    "float64",
+)
 
 
 def add_columns(path: Path, features: dict[str, Any], columns: dict[str, Any]) -> None:

@@ -92,6 +92,18 @@ def test_what_is_no_video(tmp_path, content):
         read_index(tmp_path / "video.mp4")
 
 
+def test_another_container_under_the_name_of_mp4(tmp_path):
+    path = tmp_path / "video.mp4"
+    with av.open(str(path), "w", format="matroska") as container:
+        stream: Any = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    with pytest.raises(DataError, match="is no mp4"):
+        read_index(path)
+
+
 def test_a_file_that_is_cut_anywhere_is_refused_or_read_right(video, tmp_path):
     _, path, frames = video
     content = path.read_bytes()
