@@ -25,7 +25,7 @@ TOLD: Mapping[str, tuple[str, ...]] = {
 }
 """Family -> fields of the config that neither shapes nor an unknown name show, and that no default may guess."""
 
-ASSETS = {"aloha": "trossen", "libero": "physical-intelligence/libero"}
+ASSETS = {"aloha": "trossen", "libero": "physical-intelligence/libero", "ur5": "ur5e"}
 """Embodiment -> openpi's name for its statistics, where that is another one."""
 
 

@@ -1,6 +1,7 @@
 """`Space` and `Field`: what the numbers of a state or an action mean."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Literal
 
 import attrs
@@ -18,8 +19,12 @@ UNITS: Mapping[str, str] = {
     "m": "metres",
     "rad/s": "radians per second",
     "m/s": "metres per second",
+    "deg": "degrees",
+    "percent": "per cent of the calibrated range, -100 to 100",
     "open_fraction": "0 closed, 1 open",
+    "open_percent": "0 closed, 100 open",
     "closed_fraction": "0 open, 1 closed",
+    "open_command": "-1 close, +1 open",
     "close_command": "-1 open, +1 close",
     "normalized": "the robot's own scale, about -1 to 1",
     "pixel": "pixels",
@@ -31,8 +36,12 @@ RESOLUTION: Mapping[str, float] = {
     "m": 1e-4,
     "rad/s": 1e-2,
     "m/s": 1e-3,
+    "deg": 1e-1,
+    "percent": 1e-1,
     "open_fraction": 1e-2,
+    "open_percent": 1.0,
     "closed_fraction": 1e-2,
+    "open_command": 1e-2,
     "close_command": 1e-2,
     "normalized": 1e-3,
     "pixel": 1.0,
@@ -71,7 +80,8 @@ class Field:
     """Format, when these dimensions are one rotation."""
 
     aliases: tuple[str, ...] = attrs.field(default=(), converter=_strings)
-    """Keys under which datasets and robot clients deliver just this field."""
+    """Keys under which datasets and robot clients deliver just this field; or, side by side, this and its neighbours
+    with the same aliases."""
 
     def __attrs_post_init__(self) -> None:
         where = f"field {', '.join(self.names) or '(unnamed)'}"
@@ -189,17 +199,17 @@ class Space:
             if alias in record:
                 return np.asarray(record[alias])
         parts: list[NDArray[np.floating]] = []
-        for field in self.fields:
-            alias = next((a for a in field.aliases if a in record), None)
+        for aliases, fields in groupby(self.fields, key=lambda field: field.aliases):
+            alias = next((a for a in aliases if a in record), None)
             if alias is None:
                 return None
-            part = np.asarray(record[alias])
-            parts.append(part[..., None] if field.width == 1 and (part.ndim == 0 or part.shape[-1] != 1) else part)
+            part, width = np.asarray(record[alias]), sum(field.width for field in fields)
+            parts.append(part[..., None] if width == 1 and (part.ndim == 0 or part.shape[-1] != 1) else part)
         return np.concatenate(parts, axis=-1)
 
     def keys(self, kind: str) -> str:
         """The keys that `gather` looks for, for error messages."""
         whole = " or ".join(repr(a) for a in (*self.aliases, *default_aliases(kind)))
         if all(field.aliases for field in self.fields):
-            whole += ", or all of " + ", ".join(repr(field.aliases[0]) for field in self.fields)
+            whole += ", or all of " + ", ".join(dict.fromkeys(repr(field.aliases[0]) for field in self.fields))
         return whole

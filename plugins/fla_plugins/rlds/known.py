@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from fla_plugins.rlds.schema import Leaf
 
 RATES: Mapping[str, float] = {
+    "berkeley_autolab_ur5": 5,
     "bridge": 5,
     "bridge_dataset": 5,
     "bridge_orig": 5,
     "fractal20220817_data": 3,
+    "jaco_play": 10,
+    "taco_play": 15,
+    "viola": 20,
 }
-"""Steps per second, by name (Open X-Embodiment, arXiv:2310.08864; BridgeData V2, arXiv:2308.12952; RT-1,
-arXiv:2212.06817)."""
+"""Steps per second, by name (Open X-Embodiment, arXiv:2310.08864, and the table of its datasets; BridgeData V2,
+arXiv:2308.12952; RT-1, arXiv:2212.06817)."""
 
 DROID_RATE = 15
 """DROID, arXiv:2403.12945."""

@@ -14,9 +14,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, registry: Registry) -> None:
     if arguments.name is None:
+        longest = max(map(len, registry.embodiments), default=0)
         for name, one in registry.embodiments.items():
             width = f"state {one.state.width}, action {one.action.width}, {one.control_hz:g} Hz"
-            print(f"{name:16} {width:34} {one.description}")
+            print(f"{name:{longest}}  {width:30}  {one.description}")
         return
     embodiment = registry.embodiment(arguments.name)
     for line in _lines(embodiment, registry.provider("embodiment", embodiment.name)):
