@@ -121,8 +121,8 @@ class Columns(Mapping[str, NDArray[Any]]):
 
     def _fill(self, names: Sequence[str], columns: Mapping[str, NDArray[Any]], advance: Callable[[], Any]) -> None:
         """One pass over the data files."""
-        for file in range(len(self._episodes.data.files)):
-            if file not in self._unreadable:
+        for file, rows in enumerate(self._episodes.data.rows):
+            if rows and file not in self._unreadable:
                 self._fill_from(file, names, columns)
             advance()
 
@@ -178,8 +178,8 @@ class Columns(Mapping[str, NDArray[Any]]):
         source = next((column for column in self._languages if name in map(column_of, STYLES.get(column, ()))), name)
         found = [name] if source == name else [column_of(style) for style in STYLES[source]]
         columns = {name: np.full((self._layout.rows, 1), "", object) for name in found}
-        for file in range(len(self._episodes.data.files)):
-            if file in self._unreadable:
+        for file, count in enumerate(self._episodes.data.rows):
+            if not count or file in self._unreadable:
                 continue
             path, rows, _ = self._rows_of(file)
             table = self._table(file, path, [source] if source == name else [source, "timestamp"])

@@ -117,3 +117,16 @@ def test_tables_that_are_missing(record, tmp_path, file):
     (path / f"meta/{file}.jsonl").unlink()
     with pytest.raises(DataError, match=f"missing file .*{file}.jsonl"):
         LeRobotDataset(path)
+
+
+def test_an_episode_without_frames(record, tmp_path):
+    path = as_v2(record((3, 5, 4)), tmp_path / "v2")
+    data = path / DATA.format(chunk=1, episode=2)
+    pq.write_table(pq.read_table(data).slice(0, 0), data)
+    table = path / "meta/episodes.jsonl"
+    table.write_text(table.read_text().replace('"length": 4', '"length": 0'))
+    info = json.loads((path / "meta/info.json").read_text())
+    (path / "meta/info.json").write_text(json.dumps(info | {"total_frames": 8}))
+    dataset = LeRobotDataset(path)
+    assert dict(dataset.damaged) == {2: "it has no frames"} and dataset.episode_bounds[2].tolist() == [8, 8]
+    assert dataset.column("index")[:, 0].tolist() == list(range(8)) and dataset.fingerprint
