@@ -1,11 +1,15 @@
 """What a training run shows in the terminal: a bar with loss and time left, or a line per report in a log file."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import fla_sdk as fla
+from fla_sdk.terminal import duration
+
+WAITING = 0.05
+"""Share of the time for data that is worth a word."""
 
 
 class TrainingDisplay:
@@ -44,16 +48,13 @@ class TrainingDisplay:
 
     @fla.hookimpl
     def fla_step_ended(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        text = "  ".join(_parts(metrics))
         if self._bar is not None:
-            described = {"description": f"loss {metrics['loss']:.4f}"} if metrics else {}
-            self._bar.update(self._task, completed=step, **described)
-        elif metrics:
-            seconds = (total - step) / metrics["steps_per_second"]
-            print(
-                f"step {step}/{total}  loss {metrics['loss']:.4f}  {metrics['steps_per_second']:.1f} steps/s  "
-                f"{seconds:.0f} s left",
-                flush=True,
-            )
+            self._bar.update(self._task, completed=step, **({"description": text} if text else {}))
+        elif text:
+            speed = metrics.get("steps_per_second")
+            left = f"  {duration((total - step) / speed)} left" if speed else ""
+            print(f"step {step}/{total}  {text}{left}", flush=True)
 
     @fla.hookimpl
     def fla_checkpoint_saved(self, step: int, path: Path) -> None:
@@ -72,6 +73,19 @@ class TrainingDisplay:
             print(text, flush=True)
         else:
             self._bar.console.print(text, highlight=False)
+
+
+def _parts(metrics: Mapping[str, float]) -> Iterator[str]:
+    """What of a report fits into a line."""
+    for name, said in (("loss", "loss"), ("held_out/loss", "held out")):
+        if name in metrics:
+            yield f"{said} {metrics[name]:.4f}"
+    if "steps_per_second" in metrics:
+        yield f"{metrics['steps_per_second']:.3g} steps/s"
+    if (waiting := metrics.get("data_wait", 0)) > WAITING:
+        yield f"{waiting:.0%} waiting for data"
+    if skipped := metrics.get("skipped_steps"):
+        yield f"{skipped:.0f} skipped"
 
 
 display = TrainingDisplay()

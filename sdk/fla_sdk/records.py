@@ -7,7 +7,7 @@ inside the functions, never at the top of a plugin's module: every `fla` command
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
 import numpy as np
@@ -224,11 +224,20 @@ class Benchmark:
 
 
 class TrackerRun(Protocol):
-    """An open run of a tracker."""
+    """An open run of a tracker. What it raises is told once, and training goes on."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class PictureRun(TrackerRun, Protocol):
+    """An open run that takes pictures too."""
+
+    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        """`image` is `[H, W, 3]`, RGB; names have parts between slashes, such as `held_out/aloha`."""
+        ...
 
 
 @attrs.frozen(kw_only=True)
@@ -238,7 +247,10 @@ class Tracker:
     name: str = _name()
     description: str
     open: Callable[[Path, Mapping[str, Any]], TrackerRun]
-    """`open(run_dir, config)`; called again with the same folder when a run resumes."""
+    """`open(run_dir, config)`; called again with the same folder when a run resumes. A `PictureRun` gets pictures."""
+
+    check: Callable[[], None] = lambda: None
+    """Raises what would keep `open` from working, such as a missing library or login; called before a run begins."""
 
 
 @attrs.frozen(kw_only=True)

@@ -21,7 +21,7 @@ def test_lines_in_a_log_file(capsys: pytest.CaptureFixture[str]) -> None:
         display.fla_train_ended(2, "interrupted")
         assert capsys.readouterr().out.splitlines() == [
             "training pi05/tiny on planar2 in out",
-            "step 2/10  loss 0.2500  4.0 steps/s  2 s left",
+            "step 2/10  loss 0.2500  4 steps/s  2 s left",
             "checkpoint of step 2: out/checkpoints/2",
             "training interrupted at step 2",
         ]

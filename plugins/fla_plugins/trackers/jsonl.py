@@ -1,9 +1,12 @@
-"""Tracker `jsonl`: one line of metrics per report in `metrics.jsonl`, flushed at once."""
+"""Tracker `jsonl`: one line of metrics per report in `metrics.jsonl`, flushed at once; pictures under `images/`."""
 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 import fla_sdk as fla
 
@@ -11,6 +14,7 @@ import fla_sdk as fla
 class JsonlRun:
     def __init__(self, run_dir: Path, config: Mapping[str, Any]) -> None:
         del config
+        self._folder = run_dir
         self._path = run_dir / "metrics.jsonl"
         self._file: TextIO | None = None
 
@@ -20,6 +24,14 @@ class JsonlRun:
             self._file = self._path.open("a")
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         self._file.flush()
+
+    def image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        """`images/<name>/<step>.png`."""
+        from PIL import Image
+
+        file = self._folder / "images" / name / f"{step:06}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
 
     def close(self) -> None:
         if self._file is not None:
@@ -46,4 +58,4 @@ def _step_of(line: str) -> float:
 
 @fla.hookimpl
 def fla_trackers() -> Iterator[fla.Tracker]:
-    yield fla.Tracker(name="jsonl", description="metrics.jsonl in the run's folder", open=JsonlRun)
+    yield fla.Tracker(name="jsonl", description="metrics.jsonl and images/ in the run's folder", open=JsonlRun)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from fla_sdk.cli import data, embodiments, evaluate, export, models, plugins, recipes, record, serve, stats, train
+from fla_sdk.cli import data, embodiments, evaluate, export, models, plugins, recipes, record, runs, serve, stats, train
 from fla_sdk.errors import FlaError
 from fla_sdk.plugins import Registry, load_plugins
 from fla_sdk.records import Command
@@ -19,6 +19,7 @@ BUILT_IN = (
     data.COMMAND,
     stats.COMMAND,
     train.COMMAND,
+    runs.COMMAND,
     serve.COMMAND,
     evaluate.COMMAND,
     export.COMMAND,
@@ -31,6 +32,7 @@ EXTRAS = {
     **dict.fromkeys(("gym_aloha", "gymnasium", "mujoco"), "sim"),
     "lerobot": "lerobot",
     "rerun": "view",
+    "wandb": "track",
 }
 """Top-level module that a light installation lacks -> the extra that brings it."""
 

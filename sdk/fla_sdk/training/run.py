@@ -22,15 +22,17 @@ from fla_sdk.plugins import Registry
 from fla_sdk.policy import checkpoint, parameters, weights
 from fla_sdk.policy.fetch import fetch
 from fla_sdk.policy.parameters import Flat
-from fla_sdk.records import Beginning, Regularizer, TrackerRun
+from fla_sdk.records import Beginning, Regularizer
 from fla_sdk.training import mesh as meshes
 from fla_sdk.training.config import TrainConfig
-from fla_sdk.training.feed import Feed
+from fla_sdk.training.feed import Feed, Served
 from fla_sdk.training.optimizer import make_optimizer
+from fla_sdk.training.pictures import Picture, chunks, samples
 from fla_sdk.training.preparation import Preparation
 from fla_sdk.training.reports import Reports
 from fla_sdk.training.saving import Saver, copy_to_host
 from fla_sdk.training.step import Penalty, Robots, TrainState, init_state, train_step
+from fla_sdk.training.trackers import Trackers
 from fla_sdk.training.validation import Validation
 
 
@@ -102,15 +104,18 @@ class Run:
         reason = "failed"
         sampler: Mapping[str, Any] = self.mixture.state
         with ExitStack() as stack:
-            trackers = [plugins.tracker(name).open(config.out, unstructure(config)) for name in config.trackers]
-            for tracker in trackers:
-                stack.callback(tracker.close)
+            names = config.trackers if jax.process_index() == 0 else ()
+            trackers = stack.enter_context(
+                Trackers(map(plugins.tracker, names), config.out, unstructure(config), tell=_tell)
+            )
             stop = stack.enter_context(_stop_signals())
             plugins.train_started(config=config, run_dir=config.out, step=start)
             feed = stack.enter_context(Feed(self.mixture, rows))
             try:
                 while done < config.steps and not stop:
                     served = feed.next()
+                    if done == 0:
+                        trackers.pictures(0, functools.partial(self._samples, served))
                     state, metrics = step(state, served.batch, rng)
                     sampler = served.state
                     done += 1
@@ -123,7 +128,8 @@ class Run:
                         report = reports.read(waited_s=feed.waited_s)
                     if validation is not None and (last or done % (config.validate_every or config.save_every) == 0):
                         report |= self._validate(validation, state, done)
-                    self._log(trackers, done, report)
+                        trackers.pictures(done, functools.partial(chunks, validation.chunks, self.prepared.codecs))
+                    trackers.log(done, report)
                     plugins.step_ended(step=done, total=config.steps, metrics=report)
                     # What was saved before may be the last that is any good.
                     if saving and (last or reports.healthy):
@@ -132,7 +138,7 @@ class Run:
                         path = written
                         plugins.checkpoint_saved(step=int(path.name), path=path)
                 if len(reports):
-                    self._log(trackers, done, reports.read(waited_s=feed.waited_s))
+                    trackers.log(done, reports.read(waited_s=feed.waited_s))
                 reason = "interrupted" if done < config.steps else "finished"
                 unsaved = reason == "interrupted" and done % config.save_every != 0
                 if unsaved or path is None:
@@ -210,12 +216,10 @@ class Run:
         listed = [f"{path} episode {episode}" for path, episode in found]
         return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
 
-    # --- Reports and validation ---
+    # --- Pictures and validation ---
 
-    def _log(self, trackers: Sequence[TrackerRun], step: int, report: Mapping[str, float]) -> None:
-        if report:
-            for tracker in trackers:
-                tracker.log(step, report)
+    def _samples(self, served: Served) -> dict[str, Picture]:
+        return {} if served.origin is None else samples(served.batch, served.origin, self.prepared.parts)
 
     def _validate(self, validation: Validation, state: TrainState, step: int) -> dict[str, float]:
         found = validation.measure(_served(state))

@@ -1,6 +1,7 @@
 """`Trainer`: a config in, a checkpoint out."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import attrs
@@ -11,6 +12,7 @@ from fla_sdk.policy import checkpoint
 from fla_sdk.training.config import TrainConfig
 from fla_sdk.training.frames import cache_frames
 from fla_sdk.training.preparation import Preparation, prepare
+from fla_sdk.training.run_file import Claim
 
 REPLACED = "replaced"
 """In a run's folder: what `overwrite` puts aside until the new run has a checkpoint of its own."""
@@ -42,8 +44,11 @@ class Trainer:
 
         A run folder that already holds checkpoints is refused unless `resume` (continue with the very next batch) or
         `overwrite` (they are gone when the new run has one). Ctrl-C and SIGTERM end the run after the current step,
-        with a checkpoint. Where the newest checkpoint is damaged, resuming says so and takes the one before.
+        with a checkpoint. Where the newest checkpoint is damaged, resuming says so and takes the one before. A folder
+        in which another process trains is refused.
         """
+        import jax
+
         from fla_sdk.training.run import Run
 
         run = self.config.out
@@ -56,16 +61,20 @@ class Trainer:
                 f"{run} already holds a run (checkpoints at steps {', '.join(map(str, present))}); "
                 "resume it with --resume, delete it with --overwrite, or choose another --out"
             )
-        if overwrite:
-            _put_aside(run)
         run.mkdir(parents=True, exist_ok=True)
         saved = [checkpoints / str(step) for step in reversed(present)] if resume else []
-        config, prepared = cache_frames(self.config, self.prepared, newest=saved[0] if saved else None)
-        try:
-            path, step = Run(config, self.plugins, prepared).train(saved)
-        finally:
-            if checkpoint.steps(checkpoints):
-                shutil.rmtree(run / REPLACED, ignore_errors=True)
+        first = jax.process_index() == 0
+        with Claim(self.config, resume=bool(saved)) if first else nullcontext() as claim:
+            if overwrite:
+                _put_aside(run)
+            config, prepared = cache_frames(self.config, self.prepared, newest=saved[0] if saved else None)
+            try:
+                path, step = Run(config, self.plugins, prepared).train(saved)
+            finally:
+                if checkpoint.steps(checkpoints):
+                    shutil.rmtree(run / REPLACED, ignore_errors=True)
+            if claim is not None:
+                claim.end(finished=step >= config.steps)
         return TrainResult(checkpoint=path, step=step, interrupted=step < config.steps)
 
 
@@ -75,6 +84,6 @@ def _put_aside(run: Path) -> None:
         return
     shutil.rmtree(run / REPLACED, ignore_errors=True)
     (run / REPLACED).mkdir(parents=True)
-    for name in ("checkpoints", "metrics.jsonl"):
+    for name in ("checkpoints", "metrics.jsonl", "images", "tensorboard", "wandb"):
         if (run / name).exists():
             (run / name).rename(run / REPLACED / name)

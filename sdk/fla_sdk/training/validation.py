@@ -14,6 +14,7 @@ from fla_sdk.model import Batch
 from fla_sdk.policy.parameters import Flat, merge
 from fla_sdk.sample import Sample
 from fla_sdk.training.config import TrainConfig
+from fla_sdk.training.pictures import Chunk
 
 DENOISING_STEPS = 10
 
@@ -26,6 +27,9 @@ class Validation:
         self.best = float("inf")
         """The lowest loss so far."""
 
+        self.chunks: dict[str, list[Chunk]] = {}
+        """Robot -> real steps of the chunks that were predicted last, and of those that were shown."""
+
         self._parts, self._config, self._graph = parts, config, graph
         self._chosen = _evenly(parts, config.validate_batches * config.batch_size)
         self._batches: list[tuple[list[tuple[int, Sample]], Batch]] | None = None
@@ -36,7 +40,7 @@ class Validation:
     def measure(self, params: Flat) -> dict[str, float]:
         """`held_out/loss`, `held_out/loss/<robot>`, and `held_out/error/<robot>/<dimension>`: mean absolute errors."""
         losses: dict[str, list[float]] = {}
-        errors: dict[str, list[np.ndarray]] = {}
+        self.chunks = {}
         rng = jax.random.key(self._config.seed)
         for number, (samples, batch) in enumerate(self._read()):
             batch_rng = jax.random.fold_in(rng, number)
@@ -45,15 +49,15 @@ class Validation:
             for row, (part, sample) in enumerate(samples):
                 robot = self._parts[part].demonstrations.embodiment.name
                 losses.setdefault(robot, []).append(float(found[row]))
-                if chunks is not None and (error := self._error(part, sample, chunks[row])) is not None:
-                    errors.setdefault(robot, []).append(error)
+                if chunks is not None and (chunk := self._chunk(part, sample, chunks[row])) is not None:
+                    self.chunks.setdefault(robot, []).append(chunk)
         report = {"held_out/loss": float(np.mean([loss for one in losses.values() for loss in one]))}
         report |= {f"held_out/loss/{robot}": float(np.mean(one)) for robot, one in losses.items()}
-        for robot, one in errors.items():
+        for robot, some in self.chunks.items():
             names = next(
                 p.codec for p in self._parts if p.demonstrations.embodiment.name == robot
             ).embodiment.action.names
-            means = np.concatenate(one).mean(axis=0)
+            means = np.concatenate([np.abs(chunk.predicted - chunk.shown) for chunk in some]).mean(axis=0)
             report |= {f"held_out/error/{robot}/{name}": float(e) for name, e in zip(names, means, strict=True)}
         return report
 
@@ -91,14 +95,15 @@ class Validation:
             self._acts = False
             return None
 
-    def _error(self, part: int, sample: Sample, output: np.ndarray) -> np.ndarray | None:
-        """`[T, A]` absolute errors of the real steps; None when tokens spell no chunk."""
+    def _chunk(self, part: int, sample: Sample, output: np.ndarray) -> Chunk | None:
+        """The real steps; None when tokens spell no chunk."""
         assert sample.actions is not None and sample.actions_is_pad is not None
         try:
             predicted = self._parts[part].codec.decode(output, sample.state)
         except ActionTokenError:
             return None
-        return np.abs(predicted - sample.actions)[~sample.actions_is_pad]
+        real = ~sample.actions_is_pad
+        return Chunk(predicted[real], sample.actions[real])
 
 
 def _evenly(parts: Sequence[Part], count: int) -> list[tuple[int, int]]:

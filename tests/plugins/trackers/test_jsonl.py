@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from fla_plugins.jsonl import JsonlRun
+from fla_plugins.trackers.jsonl import JsonlRun
 
 
 def test_lines_are_on_disk_at_once(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Where the metrics of a training run go: a file of lines, TensorBoard, Weights & Biases."""
