@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command
 from fla_sdk.terminal import progress
@@ -22,6 +23,8 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
     from fla_sdk.data.report.overview import Overview
     from fla_sdk.training.preparation import open_dataset
 
+    if arguments.rerun and arguments.rerun.suffix != ".rrd":
+        raise ConfigError(f"--rerun {arguments.rerun}: files of the Rerun viewer end in .rrd")
     overview = Overview(
         open_dataset(arguments.data, registry),
         registry.embodiment(arguments.embodiment) if arguments.embodiment else None,

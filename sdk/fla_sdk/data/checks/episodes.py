@@ -15,7 +15,7 @@ SHORT = 0.2
 SAME = 0.9
 """Part of an episode's rows that another must have for the two to be one recording."""
 
-FEW = 5
+FEW = 2
 """Different rows that an episode needs before it can be told from another."""
 
 

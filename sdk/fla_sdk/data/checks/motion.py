@@ -52,9 +52,7 @@ def jumps(subject: Subject) -> Iterator[Finding]:
             name=f"state {dimension.name}",
             episode=episode,
             frame=frame,
-            seen=(
-                f"{count[i]:,} jumps, the largest from {before:.4g} to {before + size:.4g} {dimension.unit} in one row"
-            ).replace("  ", " ")
+            seen=f"{count[i]:,} jump{'s' * (count[i] > 1)}, the largest from {before:.4g} to {before + size:.4g} in one row"
             + (": the angle wraps around" if wraps else ""),
             expected=f"steps like the others, of which 95 % are below {usual[i]:.4g}",
             advice="Unwrap the angle" if wraps else "Look for lost rows or a glitch, and leave the episode out",

@@ -75,7 +75,7 @@ def timestamps(subject: Subject) -> Iterator[Finding]:
             name=COLUMN,
             episode=episode,
             frame=frame,
-            seen=f"{len(gaps):,} gaps, the longest of {longest:.3f} s",
+            seen=f"{len(gaps):,} gap{'s' * (len(gaps) > 1)}, the longest of {longest:.3f} s",
             expected=f"rows {1000 * period:.1f} ms apart",
             advice="Frames were lost while recording: resample, or leave the episodes out",
         )

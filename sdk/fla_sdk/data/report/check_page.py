@@ -92,7 +92,7 @@ def _cameras(examination: Examination) -> Iterator[str]:
             images = [image for g in shown for image in (g.first, g.far)]
             labels = [f"episode {g.episode}, frame {frame}" for g in shown for frame in g.frames[:2]]
             for i in range(0, len(images), 8):
-                episodes = sorted({g.episode for g in shown[i // 2 : i // 2 + 4]})
+                episodes = ", ".join(str(g.episode) for g in shown[i // 2 : i // 2 + 4])
                 caption = f"{view.key}: first frame, and when the robot is farthest from there, of episodes "
                 strip = page.strip(images[i : i + 8], labels[i : i + 8])
-                yield page.figure(strip, caption + ", ".join(map(str, episodes)))
+                yield page.figure(strip, caption + episodes)

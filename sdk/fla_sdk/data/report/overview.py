@@ -55,7 +55,7 @@ class Overview:
             "episodes",
             f"{len(lengths):,}"
             + (
-                f", of {lengths.min():,} to {lengths.max():,} frames, {np.median(lengths):.0f} in the middle"
+                f", of {lengths.min():,} to {lengths.max():,} frames, median {np.median(lengths):.0f}"
                 if len(lengths)
                 else ""
             ),

@@ -5,7 +5,6 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +20,15 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2.5rem } h3 { font-
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
 th, td { padding: .3rem 1rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line) }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-figure { margin: 1rem 0 } figcaption { color: var(--soft); font-size: .9rem } svg { max-width: 100%; height: auto }
+figure { margin: 1rem 0 } figcaption { color: var(--soft); font-size: .9rem }
+.panels { display: flex; flex-wrap: wrap; gap: .5rem } .panels svg { width: 20rem; max-width: 100% }
+svg text { font: 10px system-ui, sans-serif; fill: var(--soft) }
+polyline { fill: none; stroke: var(--ink); stroke-width: 1.2 } polyline.action { stroke: var(--accent) }
+polyline.mark { stroke: var(--accent); stroke-width: .8 } polyline.level { stroke: var(--bad); stroke-dasharray: 4 3 }
 .strip { display: flex; gap: 4px } .strip img { flex: 1 1 0; min-width: 0; max-width: 12.5%; border-radius: 4px }
 .error { color: var(--bad); font-weight: 600 } .warning { color: var(--doubt); font-weight: 600 }
 .note { color: var(--soft) } .fine { color: var(--fine); font-weight: 600 } pre { white-space: pre-wrap }
 """
-
-INK, ACCENT, BAD = "#010203", "#040506", "#070809"
-"""Colours to draw with: stand-ins that `svg` replaces by those of the page, light or dark."""
-
-_REPLACED = {INK: "var(--ink)", ACCENT: "var(--accent)", BAD: "var(--bad)"}
 
 STRIP_WIDTH = 160
 """Pixels across of a picture in a strip."""
@@ -90,34 +88,6 @@ def strip(images: Sequence[NDArray[np.uint8]], labels: Sequence[str]) -> str:
         for image, label in zip(images, labels, strict=True)
     )
     return f'<div class="strip">{shown}</div>'
-
-
-def axes(rows: int, columns: int, *, height: float, sharex: bool = False) -> tuple[Any, list[Any]]:
-    """A figure and `rows * columns` axes in the look of the page; `height` is inches of each row."""
-    from matplotlib.figure import Figure
-
-    made: Any = Figure(figsize=(10, height * rows), layout="constrained")
-    grid = made.subplots(rows, columns, sharex=sharex, squeeze=False)
-    for axis in grid.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.spines[["left", "bottom"]].set_color(INK)
-        axis.tick_params(colors=INK, labelsize=7)
-        axis.grid(color=INK, alpha=0.1)
-    return made, list(grid.flat)
-
-
-def svg(drawn: Any) -> str:
-    """A figure as SVG that takes its colours from the page."""
-    import matplotlib
-
-    library: Any = matplotlib
-    buffer = io.StringIO()
-    with library.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fla"}):
-        drawn.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    for stand_in, colour in _REPLACED.items():
-        text = text.replace(stand_in, colour)
-    return text[text.index("<svg") :]
 
 
 def _escaped(text: str) -> str:

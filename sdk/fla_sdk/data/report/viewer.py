@@ -8,7 +8,6 @@ import numpy as np
 
 from fla_sdk.data.checks.subject import Subject
 from fla_sdk.data.checks.views import cameras
-from fla_sdk.errors import ConfigError
 
 QUALITY = 85
 """Of the JPEG pictures."""
@@ -18,13 +17,10 @@ def write_rrd(path: Path, subject: Subject, episodes: Sequence[int], *, advance:
     """Write `episodes` to `path`, one after the other on the time lines `row` and `time`; returns the path.
 
     `advance` is called after each row. Entities are `cameras/<camera>`, `state/<dimension>`, `action/<dimension>` and
-    `task`. Raises `EpisodeError` for a frame that cannot be read, `ConfigError` for a name that the viewer does not
-    know.
+    `task`. Raises `EpisodeError` for a frame that cannot be read.
     """
     import rerun
 
-    if path.suffix != ".rrd":
-        raise ConfigError(f"{path}: files of the Rerun viewer end in .rrd")
     path.parent.mkdir(parents=True, exist_ok=True)
     library: Any = rerun
     dataset = subject.dataset

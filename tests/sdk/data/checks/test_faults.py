@@ -274,7 +274,7 @@ def test_lost_frames(record: Record) -> None:
     made.timestamp[made.rows(2)][25:] += 0.2
     finding = only(made.findings(), "timestamps", "warning")
     assert (finding.episode, finding.frame) == (2, 25)
-    assert "1 gaps, the longest of 0.250 s" in finding.seen
+    assert "1 gap, the longest of 0.250 s" in finding.seen
 
 
 def test_a_clock_that_goes_wrong(record: Record) -> None:
