@@ -103,12 +103,6 @@ class CachedFrames:
     def _encoded(self, camera: str, row: int) -> bytes:
         return self.format.encode(self.dataset.frame(camera, row))
 
-    def __getattr__(self, name: str) -> Any:
-        """What the format of the dataset has besides."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.dataset, name)
-
     # --- On disk ------------------------------------------------------------------------------------------------------
 
     def missing(self) -> int:

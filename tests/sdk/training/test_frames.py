@@ -41,8 +41,7 @@ def test_exact_frames_change_nothing(small_run: Callable[..., Any], registry: An
 def test_a_short_run_decodes_and_a_resumed_one_keeps_to_the_choice(
     small_run: Callable[..., Any], trained: Path, registry: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config, newest = small_run(trained), trained / "checkpoints" / "40"
-    assert config.frame_cache == "auto"
+    config, newest = small_run(trained, frame_cache="auto"), trained / "checkpoints" / "40"
     assert checkpoint.read_manifest(newest).train["frame_cache"] == "never"
     prepared = prepare(config, registry)
     assert cache_frames(config, prepared, newest=None)[0].frame_cache == "never"
