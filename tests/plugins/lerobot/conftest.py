@@ -33,6 +33,17 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Killed]:
     return kill_recorders(tmp_path_factory.mktemp("killed"))
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """`lerobot.datasets.LeRobotDataset`, offline, with caches of its own."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in {"HF_HOME": "home", "HF_DATASETS_CACHE": "arrow", "HF_LEROBOT_HOME": "lerobot"}.items():
+            patch.setenv(name, str(cache / folder))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield pytest.importorskip("lerobot.datasets", reason="needs the extra `lerobot`").LeRobotDataset
+
+
 Record = Callable[..., Path]
 
 

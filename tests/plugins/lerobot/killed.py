@@ -54,7 +54,7 @@ def at_line(chance):
     return {"before_episode": before_episode}
 
 def record(path, video, before_episode=lambda _: None, before_commit=lambda _: None):
-    names = {"state_names": ("e", "t"), "action_names": ("e",), "cameras": ("a", "b")}
+    names = {"state_names": ("e", "t"), "action_names": ("e", "z"), "cameras": ("a", "b")}
     writer = LeRobotWriter(path, robot="arm", fps=20, video=video, **names)
     for episode in range(9):
         before_episode(episode)
@@ -62,7 +62,7 @@ def record(path, video, before_episode=lambda _: None, before_commit=lambda _: N
             image = np.full((32, 32, 3), 40 * row, np.uint8)
             observation = {"images/a": image, "images/b": image, "task": f"task {episode}"}
             observation["state"] = np.float32([episode, row])
-            writer.add(observation, np.float32([-episode]))
+            writer.add(observation, np.float32([-episode, 0]))
         before_commit(episode)
         writer.save_episode()
         path.with_suffix(".saved").write_text(str(episode + 1))

@@ -58,7 +58,7 @@ def test_a_killed_recording_can_be_repaired_and_loses_nothing(killed, tmp_path):
 
 
 def test_a_killed_recording_goes_on(killed, tmp_path):
-    names = {"state_names": ("e", "t"), "action_names": ("e",), "cameras": ("a", "b")}
+    names = {"state_names": ("e", "t"), "action_names": ("e", "z"), "cameras": ("a", "b")}
     for name, recording in killed.items():
         copy, video = shutil.copytree(recording.path, tmp_path / name), recording.video
         episodes = check(copy, recording.saved)
@@ -67,6 +67,6 @@ def test_a_killed_recording_goes_on(killed, tmp_path):
                 image = np.full((32, 32, 3), 40 * row, np.uint8)
                 observation = {"images/a": image, "images/b": image, "task": f"task {episodes}"}
                 observation["state"] = np.array([episodes, row], np.float32)
-                writer.add(observation, np.array([-episodes], np.float32))
+                writer.add(observation, np.array([-episodes, 0], np.float32))
             writer.save_episode()
         assert check(copy, episodes + 1) == episodes + 1

@@ -21,6 +21,7 @@ from fla_plugins.lerobot.pieces import Span, write_frames
 from fla_plugins.lerobot.reader import LeRobotDataset
 from fla_plugins.lerobot.repair import repair
 from fla_plugins.lerobot.video_reader import read_index
+from fla_sdk.cli import main
 from fla_sdk.errors import DataError
 
 DATA = "data/chunk-000/file-001.parquet"
@@ -189,6 +190,22 @@ def test_frames_that_a_recorder_dropped_cost_their_episode_and_shift_no_other(re
 
     edit(shared / TABLE, restamp)
     mended(shared, expected, (0, 2), "has 4 frames of it for 5 rows", lossy=True)
+
+
+def test_the_command(record, capsys):
+    path = record(LENGTHS)
+    assert main(["data", "repair", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path} is sound\n"
+    cut(path / DATA)
+    for options in (["--dry-run"], []):
+        assert main(["data", "repair", str(path), *options]) == 0
+        said = capsys.readouterr().out
+        assert "episode 1 is left out" in said and ("nothing was changed" in said) == bool(options)
+    assert main(["data", "repair", str(path), "--task", "first=go"]) == 1
+    assert "give the task's number" in capsys.readouterr().err
+    (path / "meta/info.json").write_text("{")
+    assert main(["data", "repair", str(path)]) == 1
+    assert "meta/info.json is not valid JSON" in capsys.readouterr().err
 
 
 def test_nothing_to_save_is_said_and_changes_nothing(record):
