@@ -21,7 +21,7 @@ demo: .venv/.installed-train  ## record, train, serve and drive two robots; writ
 	.venv/bin/fla demo
 
 test: .venv/.installed-test  ## run all tests; ARGS="-k codec" or ARGS="-m 'not slow'" chooses some
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-environment: .venv/.installed-test
 
