@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fla_sdk.space import joints as joints
     from fla_sdk.training.config import Source as Source
     from fla_sdk.training.config import TrainConfig as TrainConfig
+    from fla_sdk.training.recipe import recipe as recipe
     from fla_sdk.training.trainer import Trainer as Trainer
 
 _HOME = {
@@ -78,6 +79,7 @@ _HOME = {
     "hookspec": "fla_sdk.hookspecs",
     "joints": "fla_sdk.space",
     "load_plugins": "fla_sdk.plugins",
+    "recipe": "fla_sdk.training.recipe",
 }
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -159,6 +159,9 @@ class Beginning:
     checkpoint: Path | None
     """The checkpoint that the run starts from, on this machine; None from scratch."""
 
+    resumes: bool = False
+    """A checkpoint of the run itself replaces what `prepare` returns: only its shapes matter, nothing has to be read."""
+
 
 @attrs.frozen(kw_only=True)
 class Regularizer:
@@ -190,6 +193,8 @@ class Recipe:
     name: str = _name()
     description: str
     config: Callable[[], "TrainConfig"]
+    notes: str = ""
+    """What else to know: memory, where it differs from what it is named after."""
 
 
 class Expert(Protocol):

@@ -3,19 +3,24 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command
-from fla_sdk.training.config import Source, TrainConfig, from_yaml
+from fla_sdk.training.config import TrainConfig, from_yaml
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", help="a name of `fla recipes`, or a YAML file")
-    parser.add_argument("--data", action="append", default=[], metavar="DIR", help="dataset; repeat for a mixture")
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="dataset; repeat for a mixture. Without --embodiment, for the recipe's own robots, in their order",
+    )
     parser.add_argument(
         "--embodiment", action="append", default=[], metavar="NAME", help="robot of each --data, in the same order"
     )
@@ -44,7 +49,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--seed", type=int)
     parser.add_argument(
-        "--init", metavar="WEIGHTS", help="to start from: a checkpoint or file, gs://..., hf://..., or 'scratch'"
+        "--init",
+        "--init-from",
+        metavar="WEIGHTS",
+        help="to start from: a checkpoint or file, gs://..., hf://..., or 'scratch'",
     )
     parser.add_argument(
         "--init-also", action="append", metavar="WEIGHTS", help="for parameters that --init lacks; may be repeated"
@@ -92,7 +100,7 @@ def run(arguments: argparse.Namespace, registry: Registry) -> int:
 
 def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
     """The recipe with everything that the command line changes."""
-    from fla_sdk.config import override
+    from fla_sdk.training.recipe import change, fill
 
     file = Path(arguments.recipe)
     if file.suffix in (".yaml", ".yml"):
@@ -108,33 +116,19 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
     if arguments.stats:
         changes["stats"] = dict(_statistics(text) for text in arguments.stats)
     if arguments.data:
-        changes["sources"] = sources(
+        shared = {"hold_out": arguments.hold_out, "skip_idle": arguments.skip_idle}
+        changes["sources"] = fill(
+            config.sources,
             arguments.data,
-            {"embodiment": arguments.embodiment, "weight": arguments.weight}
-            | {"prompt": arguments.prompt, "episodes": arguments.episodes},
-            hold_out=arguments.hold_out,
-            skip_idle=arguments.skip_idle,
+            {name: getattr(arguments, name) for name in ("embodiment", "weight", "prompt", "episodes")},
+            name=arguments.recipe,
+            **{name: value for name, value in shared.items() if value},
         )
     elif arguments.embodiment or arguments.weight or arguments.prompt or arguments.episodes or arguments.hold_out:
         raise ConfigError(
             "--embodiment, --weight, --prompt, --episodes and --hold-out belong to --data; give --data DIR as well"
         )
-    return override(config, changes, where="command line") if changes else config
-
-
-def sources(data: Sequence[str], given: Mapping[str, Sequence[Any]], **shared: Any) -> list[Source]:
-    """One source per dataset. `given` are values for each of them, or a single one for all; `shared` is for all."""
-    if not given.get("embodiment"):
-        raise ConfigError("which robot made the data? give --embodiment NAME (see `fla embodiments`)")
-    fields: dict[str, Sequence[Any]] = {}
-    for name, values in given.items():
-        if len(values) == 1:
-            values = [values[0]] * len(data)
-        if values and len(values) != len(data):
-            raise ConfigError(f"{len(data)} times --data but {len(values)} times --{name}; give one for each")
-        if values:
-            fields[name] = values
-    return [Source(data=d, **{name: fields[name][i] for name in fields}, **shared) for i, d in enumerate(data)]
+    return change(config, changes, where="command line")
 
 
 def _statistics(text: str) -> tuple[str, str]:

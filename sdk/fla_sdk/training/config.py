@@ -15,7 +15,7 @@ class Source:
     """One dataset of a mixture and the robot that made it."""
 
     data: str
-    """Folder or URI."""
+    """Folder or URI; in a recipe also a blank, `<droid 1.0.1>`, for a dataset that only the user has."""
 
     embodiment: str
     weight: float = 1.0
@@ -44,6 +44,11 @@ class Source:
             raise ConfigError(f"source {self.data}: hold_out is {self.hold_out}, must be at least 0 and below 1")
         if self.window is not None and self.window < 1:
             raise ConfigError(f"source {self.data}: window is {self.window}, must be at least 1 episode, or null")
+
+    @property
+    def blank(self) -> str:
+        """`data` without how to read it, where it is to be filled in by the user; else empty."""
+        return self.data.partition("?")[0] if self.data.startswith("<") else ""
 
 
 @attrs.frozen(kw_only=True)

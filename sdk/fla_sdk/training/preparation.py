@@ -149,6 +149,11 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
     """Look up every name, open every dataset, compute statistics, build codecs. Reads no image."""
     if not config.sources:
         raise ConfigError("no data to train on: give at least one source (--data DIR --embodiment NAME)")
+    if blanks := [source.blank for source in config.sources if source.blank]:
+        raise ConfigError(
+            f"{len(blanks)} of {len(config.sources)} datasets are yours to name: {', '.join(blanks)}. Give --data DIR "
+            "once for each, in this order, or name them in the config's YAML"
+        )
     family, model_config = resolve_model(config.model, config.model_options, registry)
     spec = family.spec(model_config)
     for penalty in config.regularizers:
