@@ -44,6 +44,10 @@ class Commits:
     def publish(self, temporary: Path, path: Path) -> None:
         """Rename a finished file into place."""
         os.replace(temporary, path)
+        self.flush_later(path)
+
+    def flush_later(self, path: Path) -> None:
+        """Have the next `sync` flush a file that was written elsewhere."""
         self._pending.add(path)
 
     def write_text(self, path: Path, text: str) -> None:

@@ -20,6 +20,7 @@ from fla_plugins.lerobot.stats import dataset_stats
 from fla_plugins.lerobot.tables import Row, read_rows_of_tables, write_tables
 from fla_plugins.lerobot.video_reader import FrameIndex, read_index
 from fla_sdk.errors import DataError
+from fla_sdk.home import refuse_without_space
 from fla_sdk.terminal import progress
 
 FILES_PER_CHUNK = 1000
@@ -40,10 +41,14 @@ def copy_episodes(path: Path, out: Path, episodes: Sequence[int] | None = None) 
     chosen = pieces if episodes is None else [pieces[episode] for episode in episodes]
     if not chosen:
         raise DataError(f"{path}: no episode was chosen, so there is nothing to write to {out}")
+    if empty := [piece.episode for piece in chosen if not piece.rows.length]:
+        raise DataError(f"{path}: episode {empty[0]} has no frames; run `fla data repair` first, or leave it out")
     staging = unfinished(out.absolute())
+    needed = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) * len(chosen) // len(pieces)
+    refuse_without_space(needed, staging.parent, what=f"copying {path}", error=DataError, setting="--out")
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        _Copy(layout=layout, all=pieces, pieces=chosen, out=staging).write()
+        _Copy(layout=layout, every=pieces, pieces=chosen, out=staging).write()
         if out.exists():
             out.rmdir()
         os.replace(staging, out)
@@ -75,7 +80,7 @@ def read_pieces(layout: Layout) -> list[Piece]:
 @attrs.frozen(kw_only=True)
 class _Copy:
     layout: Layout
-    all: Sequence[Piece]
+    every: Sequence[Piece]
     pieces: Sequence[Piece]
     out: Path
     commits: Commits = attrs.field(factory=Commits)
@@ -93,7 +98,7 @@ class _Copy:
             pq.write_table(schema.tasks_table(list(tasks)), temporary)
         self._write_info(rows, len(tasks))
         self._write_stats()
-        self._verify(rows)
+        self._verify()
         for file in self.layout.root.iterdir():
             if file.is_file() and file.suffix != SUFFIX:  # a card, a licence
                 shutil.copy2(file, self.out / file.name)
@@ -103,7 +108,7 @@ class _Copy:
         """Before anything is written."""
         for camera in self.layout.videos:
             frames: dict[Path, int] = {}
-            for piece in self.all:
+            for piece in self.every:
                 frames[piece.frames[camera].path] = frames.get(piece.frames[camera].path, 0) + piece.rows.length
             for piece in self.pieces:
                 span = piece.frames[camera]
@@ -122,7 +127,7 @@ class _Copy:
                         " `fla data convert`"
                     )
 
-    def _verify(self, rows: Sequence[Row]) -> None:
+    def _verify(self) -> None:
         """Nothing of what was written may differ from where it comes from. Raises `DataError`."""
         written = read_pieces(read_layout(self.out))
         for old, new in zip(self.pieces, written, strict=True):
@@ -193,7 +198,7 @@ class _Copy:
 
     def _write_stats(self) -> None:
         kept = self.layout.root / STATS
-        if len(self.pieces) == len(self.all) and kept.is_file():
+        if len(self.pieces) == len(self.every) and kept.is_file():
             self.commits.write_text(self.out / STATS, kept.read_text(encoding="utf-8"))
         else:
             self.commits.write_text(self.out / STATS, json.dumps(dataset_stats(self.out)))

@@ -40,7 +40,7 @@ class Changes:
         moves += list(places.items())
         plan = [[str(path.relative_to(self.root)) for path in move] for move in moves]
         for file in staged:
-            self.commits.publish(file, file)
+            self.commits.flush_later(file)
         self.commits.sync(at_once=True)
         self.commits.write_text(self.root / PLAN, json.dumps(plan))
         self.commits.sync(at_once=True)

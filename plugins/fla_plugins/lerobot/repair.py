@@ -14,13 +14,24 @@ import pyarrow.parquet as pq
 from fla_plugins.lerobot import schema
 from fla_plugins.lerobot.commit import SUFFIX
 from fla_plugins.lerobot.journal import FOLDER, KEPT, PLAN, Changes, finish, next_aside
-from fla_plugins.lerobot.layout import BOOKKEEPING, EPISODES, INFO, STATS, TASKS, layout_of, read_info
+from fla_plugins.lerobot.layout import (
+    BOOKKEEPING,
+    DATA_TEMPLATE,
+    EPISODES,
+    INFO,
+    STATS,
+    TASKS,
+    VIDEO_TEMPLATE,
+    layout_of,
+    read_info,
+)
 from fla_plugins.lerobot.pieces import Piece, packets, read_rows, renumbered, write_frames, write_rows
 from fla_plugins.lerobot.reader import LeRobotDataset
 from fla_plugins.lerobot.stats import dataset_stats
 from fla_plugins.lerobot.survey import Survey, survey
 from fla_plugins.lerobot.tables import Row, write_tables
 from fla_sdk.errors import DataError
+from fla_sdk.terminal import progress
 
 
 def repair(path: Path, *, dry_run: bool = False, tasks: Mapping[int, str] | None = None) -> list[str]:
@@ -42,6 +53,8 @@ def repair(path: Path, *, dry_run: bool = False, tasks: Mapping[int, str] | None
     counted = {name: info.get(name) for name in ("total_episodes", "total_frames")}
     known = {name: value if isinstance(value, int) and value > 0 else 1 for name, value in counted.items()}
     layout = layout_of(path, info | known)
+    if (layout.data_template, layout.video_template or VIDEO_TEMPLATE) != (DATA_TEMPLATE, VIDEO_TEMPLATE):
+        raise DataError(f"{path}: {INFO} names its files {layout.data_template!r}, and only {DATA_TEMPLATE!r} is known")
     with ExitStack() as stack:
         changes = Changes(root=path, aside=next_aside(path))
         if dry_run:
@@ -234,18 +247,10 @@ class _Plan:
 
     def carry_out(self) -> None:
         found, changes, root = self.found, self.changes, self.found.layout.root
-        held = self._by_file()
-        for path in self.rewritten:
-            if path not in held:
-                camera = next(c for c in found.layout.videos if path.is_relative_to(root / "videos" / c))
-                spans = [piece.frames[camera] for piece in self.kept if piece.frames[camera].path == path]
-                write_frames(spans, found.indexes, changes.new(path), fps=found.layout.fps)
-                continue
-            tables = (
-                renumbered(read_rows(p.rows), episode=n, first=self.rows[n].first, tasks=self._renumbering(p))
-                for n, p in held[path]
-            )
-            write_rows(tables, changes.new(path))
+        with progress("writing files again", len(self.rewritten)) as advance:
+            for path in self.rewritten:
+                self._rewrite(path)
+                advance()
         stats = {n: _stats(cells) for n, cells in found.table.items()}
         write_tables(changes.new(root), self.rows, stats, fps=found.layout.fps, commits=changes.commits)
         tables = sorted((root / EPISODES).glob("*/*.parquet"))
@@ -259,6 +264,19 @@ class _Plan:
         changes.new(root / INFO).write_text(json.dumps({**self.info, **counts}, indent=4), encoding="utf-8")
         stale = [path for path in (root / STATS,) if path.is_file()]
         changes.apply([*self.leaving, *tables, *stale])
+
+    def _rewrite(self, path: Path) -> None:
+        found = self.found
+        if path.suffix == ".mp4":
+            camera = path.parents[1].name
+            spans = [piece.frames[camera] for piece in self.kept if piece.frames[camera].path == path]
+            write_frames(spans, found.indexes, self.changes.new(path), fps=found.layout.fps)
+            return
+        tables = (
+            renumbered(read_rows(p.rows), episode=n, first=self.rows[n].first, tasks=self._renumbering(p))
+            for n, p in self._by_file()[path]
+        )
+        write_rows(tables, self.changes.new(path))
 
 
 def _place(path: Path) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from fla_plugins.lerobot.pieces import Piece, Span
 from fla_plugins.lerobot.salvage import salvage
 from fla_plugins.lerobot.video_reader import FrameIndex, read_index
 from fla_sdk.errors import DataError
+from fla_sdk.terminal import progress
 
 NUMBERS = ("episode_index", "frame_index", "task_index", "index")
 
@@ -98,24 +99,26 @@ def _read_data(found: Survey, scratch: Path) -> None:
     features = found.layout.features
     names = [name for name, feature in features.items() if not feature.is_camera]
     own = {name: feature for name, feature in features.items() if name not in BOOKKEEPING}
-    for path in sorted((found.layout.root / "data").glob("*/*.parquet")):
-        source = path
-        try:
-            read_columns(path, open_parquet(path), names)  # all of them, to find what cannot be read
-        except DataError as error:
-            source = scratch / f"{len(found.files)}.parquet"
-            rows = salvage(path, own, source)
-            if not rows:
+    paths = sorted((found.layout.root / "data").glob("*/*.parquet"))
+    with progress("reading data files", len(paths)) as advance:
+        for path in paths:
+            source = path
+            try:
+                try:
+                    open_parquet(path)
+                except DataError:
+                    source = scratch / f"{len(found.files)}.parquet"
+                    if not (rows := salvage(path, own, source)):
+                        raise
+                    found.problems.append(
+                        f"{found.shown(path)} was not closed by its recorder; {rows} rows were found in it"
+                    )
+                table = read_columns(source, open_parquet(source), names)  # all, to find what cannot be read
+                numbers = np.stack([table[name].to_numpy() for name in NUMBERS], axis=1).astype(np.int64)
+                found.files[source] = DataFile(path=path, source=source, numbers=numbers)
+            except (DataError, ValueError) as error:
                 found.problems.append(f"{found.shown(path)} cannot be read: {_brief(error)}")
-                continue
-            found.problems.append(f"{found.shown(path)} was not closed by its recorder; {rows} rows were found in it")
-        try:
-            table = read_columns(source, open_parquet(source), names)
-            numbers = np.stack([table[name].to_numpy() for name in NUMBERS], axis=1).astype(np.int64)
-        except (DataError, ValueError) as error:
-            found.problems.append(f"{found.shown(path)} cannot be read: {_brief(error)}")
-            continue
-        found.files[source] = DataFile(path=path, source=source, numbers=numbers)
+            advance()
 
 
 def _read_tables(found: Survey) -> None:

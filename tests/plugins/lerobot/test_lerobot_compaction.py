@@ -15,10 +15,13 @@ import pytest
 from fla_plugins.lerobot import compaction
 from fla_plugins.lerobot.compaction import copy_episodes
 from fla_plugins.lerobot.reader import LeRobotDataset
+from fla_plugins.lerobot.repair import repair
 from fla_plugins.lerobot.video_reader import read_index
 from fla_sdk.cli import main
 from fla_sdk.data.splits import held_out
 from fla_sdk.errors import DataError
+
+from .test_lerobot_v2 import as_v2
 
 LENGTHS = (3, 5, 4, 1, 6)
 CAMERAS = ("observation.images.front", "observation.images.wrist")
@@ -70,6 +73,16 @@ def test_files_are_filled_up_to_a_size_and_begin_with_an_episode(record, tmp_pat
     files = tmp_path.glob("out/videos/*front/*/*.mp4" if video else "out/data/*/*.parquet")
     places = {f"{file.parent.name}/{file.stem}" for file in files}
     assert {"chunk-000/file-000", "chunk-000/file-001", "chunk-001/file-000"} <= places and len(places) <= 5
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_a_dataset_of_v2_becomes_one_of_v3(record, tmp_path, video):
+    path, out = as_v2(record(LENGTHS, video=video), tmp_path / "v2"), tmp_path / "out"
+    copy_episodes(path, out)
+    same(path, out, list(range(5)))
+    info = json.loads((out / "meta/info.json").read_text())
+    assert info["codebase_version"] == "v3.0" and not list(out.glob("meta/*.jsonl"))
+    assert repair(out) == []
 
 
 def test_frames_are_shown_at_their_number_over_the_rate(record, tmp_path):

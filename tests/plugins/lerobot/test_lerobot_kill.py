@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_a_killed_recording_can_be_repaired_and_loses_nothing(killed, tmp_path):
 
 
 def test_a_killed_recording_goes_on(killed, tmp_path):
-    names = {"state_names": ("e", "t"), "action_names": ("e", "z"), "cameras": ("a", "b")}
+    names: dict[str, Any] = {"state_names": ("e", "t"), "action_names": ("e", "z"), "cameras": ("a", "b")}
     for name, recording in killed.items():
         copy, video = shutil.copytree(recording.path, tmp_path / name), recording.video
         episodes = check(copy, recording.saved)

@@ -195,7 +195,7 @@ def test_frames_that_a_recorder_dropped_cost_their_episode_and_shift_no_other(re
 def test_the_command(record, capsys):
     path = record(LENGTHS)
     assert main(["data", "repair", str(path)]) == 0
-    assert capsys.readouterr().out == f"{path} is sound\n"
+    assert capsys.readouterr().out.endswith(f"{path} is sound\n")
     cut(path / DATA)
     for options in (["--dry-run"], []):
         assert main(["data", "repair", str(path), *options]) == 0
