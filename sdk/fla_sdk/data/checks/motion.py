@@ -46,13 +46,14 @@ def jumps(subject: Subject) -> Iterator[Finding]:
         if dimension.is_gripper or (dimension.field and dimension.field.rotation):
             continue
         wraps = dimension.unit in ("rad", "") and abs(abs(size) - 2 * np.pi) < 0.5
+        often = "once" if count[i] == 1 else f"{count[i]:,} times"
         yield Finding(
             check="jumps",
             severity="warning",
             name=f"state {dimension.name}",
             episode=episode,
             frame=frame,
-            seen=f"{count[i]:,} jump{'s' * (count[i] > 1)}, the largest from {before:.4g} to {before + size:.4g} in one row"
+            seen=f"it jumps {often}, farthest from {before:.4g} to {before + size:.4g} in one row"
             + (": the angle wraps around" if wraps else ""),
             expected=f"steps like the others, of which 95 % are below {usual[i]:.4g}",
             advice="Unwrap the angle" if wraps else "Look for lost rows or a glitch, and leave the episode out",

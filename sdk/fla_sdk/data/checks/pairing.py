@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fla_sdk.data.checks.block import STILL, Block, Dimension, Floats
+from fla_sdk.data.checks.block import STILL, Dimension, Floats
 from fla_sdk.data.checks.finding import Finding
 from fla_sdk.data.checks.subject import Subject
 
@@ -132,22 +133,30 @@ def offset(subject: Subject) -> Iterator[Finding]:
 
 def follow_lag(subject: Subject, action: Dimension, state: Dimension) -> int | None:
     """After how many rows the state moves as the action did, from their steps; None when that is not clear."""
-    sample = subject.sample
-    a, s = sample.steps(sample.action)[:, action.index], sample.steps(sample.state)[:, state.index]
     window = max(round(WINDOW_S * subject.dataset.fps), 2)
-    if len(a) < 4 * window or np.abs(a).max() < STILL or np.abs(s).max() < STILL:
+    sample = subject.sample
+    within = sample.pairs() if len(sample) else np.zeros(0, np.bool_)
+    if within.sum() < max(ENOUGH, 4 * window):
         return None
-    lags = range(-window, window + 1)
-    scores = [_lagged_correlation(sample, a, s, lag) for lag in lags]
-    best = int(np.argmax(scores))
-    return lags[best] if scores[best] > FOLLOWS else None
+    # Zeros between episodes, so that a shift never compares one with the next.
+    place = (np.arange(len(within)) + window * np.cumsum(np.diff(sample.episode) != 0))[within]
+    signals = np.zeros((5, int(place[-1]) + window + 1))
+    a, s = (np.diff(x)[within] for x in (sample.action[:, action.index], sample.state[:, state.index]))
+    a, s = a - a.mean(), s - s.mean()
+    if min(np.abs(a).max(), np.abs(s).max()) < STILL:
+        return None
+    signals[:, place] = a, s, a**2, s**2, np.ones(len(a))
+    first, second, first_energy, second_energy, there = np.fft.rfft(signals, 2 * signals.shape[1])
 
+    def shifted(x: NDArray[np.complex128], y: NDArray[np.complex128]) -> Floats:
+        """Sum of `x * y` for each lag from `-window` to `window`."""
+        sums = np.fft.irfft(x.conj() * y)
+        return np.concatenate([sums[-window:], sums[: window + 1]])
 
-def _lagged_correlation(sample: Block, a: Floats, s: Floats, lag: int) -> float:
-    early, late = (a, s) if lag >= 0 else (s, a)
-    n = len(a) - abs(lag)
-    same = sample.episode[:n] == sample.episode[abs(lag) + 1 : abs(lag) + 1 + n]
-    return _correlation(early[:n][same], late[abs(lag) :][same]) if same.sum() >= ENOUGH else 0.0
+    energy = np.sqrt(np.maximum(shifted(first_energy, there) * shifted(there, second_energy), STILL**4))
+    scores = np.where(shifted(there, there) < ENOUGH, 0, shifted(first, second) / energy)
+    best = int(scores.argmax())
+    return best - window if scores[best] > FOLLOWS else None
 
 
 def _looks_like(subject: Subject, action: Dimension, state: Dimension) -> str | None:
