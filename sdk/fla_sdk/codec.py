@@ -105,14 +105,18 @@ class Codec:
         conversion = self.embodiment.conversion
         return known if conversion is None else conversion.actions_from_model(known)
 
+    def prompt(self, sample: Sample) -> str:
+        """The text that the model is given with `sample`, without what it answers."""
+        wording = self._wording(sample, self._known_state(sample.state))
+        return "".join((*wording.prompt, wording.cue))
+
     def _inputs(self, sample: Sample, codes: Sequence[int] | None) -> ModelInput:
-        state = normalize(self._model_state(sample.state), self.stats.state, self.spec.normalization)
+        state = self._known_state(sample.state)
         images: dict[str, NDArray[np.uint8]] = {}
         for camera in self.embodiment.cameras:
             if camera.slot is not None and camera.name in sample.images:
                 images[camera.slot] = transforms.resize_with_pad(sample.images[camera.name], *self.spec.image_size)
-        text = self.embodiment.prompt.replace("{task}", sample.task)
-        wording = prompts.STYLES[self.spec.prompt_style](text, state)
+        wording = self._wording(sample, state)
         prompt = prompts.write(self.tokenizer, wording, advantage=sample.advantage, codes=codes)
         what = "the prompt" if codes is None else f"the prompt with {len(codes)} tokens of actions"
         tokens, token_mask = prompts.pad_tokens(prompt.ids, max_tokens=self.spec.max_tokens, what=what)
@@ -125,6 +129,14 @@ class Codec:
             token_ar=None if codes is None else _within(prompt.answer, len(tokens)),
             indicator=None if sample.advantage is None else _within(prompt.indicator, len(tokens)),
         )
+
+    def _wording(self, sample: Sample, state: Floats) -> prompts.Wording:
+        text = self.embodiment.prompt.replace("{task}", sample.task)
+        return prompts.STYLES[self.spec.prompt_style](text, state)
+
+    def _known_state(self, state: Floats) -> Floats:
+        """`[S]`, converted and normalized."""
+        return normalize(self._model_state(state), self.stats.state, self.spec.normalization)
 
     def _known_actions(self, actions: Floats, state: Floats) -> Floats:
         """`[T, A]`, converted, relative and normalized."""

@@ -125,7 +125,7 @@ def _polaris(name: str) -> fla.Recipe:
     )
 
 
-def _debug(name: str, family: str) -> fla.Recipe:
+def _debug(name: str, family: str, *, save_every: int) -> fla.Recipe:
     return recipe(
         name,
         f"{family}: ten steps of a small transformer behind the full vision tower, to see whether training runs",
@@ -135,7 +135,7 @@ def _debug(name: str, family: str) -> fla.Recipe:
         model_options={"tokenizer": "words"},
         batch_size=2,
         steps=10,
-        save_every=100,
+        save_every=save_every,
         **SHARED,
     )
 
@@ -149,5 +149,5 @@ def recipes() -> Iterator[fla.Recipe]:
         model = {"model": f"{named.family}/base", "model_options": _options(name), "init": base(named.family)}
         yield recipe(name, f"{named.family}: {description}", *notes, **{**SHARED, **model, **adapters, **fields})
     yield from map(_polaris, _POLARIS)
-    yield _debug("debug", "pi0")
-    yield _debug("debug_pi05", "pi05")
+    yield _debug("debug", "pi0", save_every=100)
+    yield _debug("debug_pi05", "pi05", save_every=1000)

@@ -33,17 +33,19 @@ def check(
     registry: Registry,
     fresh: Collection[str] = (),
     resize: bool = False,
-) -> None:
-    """Raise `CheckpointError` when the checkpoints at `paths` do not fit, the first of them before all others.
+) -> LoadReport | None:
+    """What `load` will do with the checkpoints at `paths`, the first of them before all others. Raises
+    `CheckpointError` when they do not fit.
 
-    Shapes alone are read, and only where that is cheap: files in other layouts are checked when they are loaded.
+    Shapes alone are read, and only where that is cheap: files in other layouts are checked when they are loaded, and
+    None is what is known of them.
     """
     if not all(map(checkpoint.is_checkpoint, paths)):
-        return
+        return None
     folders = [checkpoint.find(path) for path in paths]
     where, given = _together([(folder, checkpoint.read_shapes(folder)) for folder in folders], registry)
     _, expected = parameters.abstract(family, config)
-    loading.plan(expected, given, group=family.group, fresh=fresh, resize=resize, where=where, model=model)
+    return loading.plan(expected, given, group=family.group, fresh=fresh, resize=resize, where=where, model=model)
 
 
 def load(

@@ -24,6 +24,7 @@ from fla_sdk.normalization import NormStats
 from fla_sdk.plugins import Registry
 from fla_sdk.policy import checkpoint, weights
 from fla_sdk.policy.fetch import fetch, is_remote
+from fla_sdk.policy.loading import LoadReport
 from fla_sdk.records import ModelFamily
 from fla_sdk.training import given_statistics
 from fla_sdk.training.config import Source, TrainConfig
@@ -49,6 +50,9 @@ class Preparation:
 
     remarks: tuple[str, ...]
     """What is unusual about the data, and no reason to stop; a line each."""
+
+    report: LoadReport | None = None
+    """What becomes of the weights to start from, where that is known without fetching or reading them."""
 
 
 def resolve_model(name: str, options: Mapping[str, Any], registry: Registry) -> tuple[ModelFamily, Any]:
@@ -101,15 +105,17 @@ def bind(
     return some(chosen[~held]), some(chosen[held]) if held.any() else None
 
 
-def _check_initial(config: TrainConfig, family: ModelFamily, model_config: Any, registry: Registry) -> None:
-    """Raise `CheckpointError` when the weights to start from are not there or of another model.
+def _check_initial(
+    config: TrainConfig, family: ModelFamily, model_config: Any, registry: Registry
+) -> LoadReport | None:
+    """What will become of the weights to start from; raises `CheckpointError` when they are not there or do not fit.
 
     What has to be fetched is checked when the run starts; a run that is there already starts from its own checkpoints.
     """
     places = (config.init, *config.init_also)
     if config.init == "scratch" or any(map(is_remote, places)) or checkpoint.steps(config.out / "checkpoints"):
-        return
-    weights.check(
+        return None
+    return weights.check(
         [fetch(place) for place in places],
         family,
         model_config,
@@ -174,7 +180,7 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
         for source in config.sources
     ]
     demonstrations = [training for training, _ in bound]
-    _check_initial(config, family, model_config, registry)
+    report = _check_initial(config, family, model_config, registry)
     tokenizer = family.tokenizer(model_config)
     found = {name: statistics.collect([d for d in demonstrations if d.embodiment.name == name]) for name in embodiments}
     stats = {
@@ -199,4 +205,5 @@ def prepare(config: TrainConfig, registry: Registry) -> Preparation:
         stats=stats,
         codecs=codecs,
         remarks=tuple(_remarks(found, given)),
+        report=report,
     )
