@@ -47,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument("--steps", type=int, help="optimizer steps; the learning rate still decays as the recipe says")
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--fsdp-devices", type=int, help="devices that share parameters and optimizer state")
     parser.add_argument("--seed", type=int)
     parser.add_argument(
         "--init",
@@ -75,25 +76,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="continue the run in --out")
+    parser.add_argument(
+        "--accept-changes", action="store_true", help="with --resume: go on although settings, data or plugins changed"
+    )
     existing.add_argument("--overwrite", action="store_true", help="delete the run in --out first")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, print the config, train nothing")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, show what would be trained")
 
 
 def run(arguments: argparse.Namespace, registry: Registry) -> int:
-    """Exit status 0 when finished, 130 when interrupted (a checkpoint was written)."""
+    """Exit status 0 when finished; 130 after Ctrl-C and 143 after SIGTERM, with a checkpoint to go on from."""
     from fla_sdk.training.config import to_yaml
+    from fla_sdk.training.preview import preview
     from fla_sdk.training.trainer import Trainer
 
     trainer = Trainer(resolve(arguments, registry), plugins=registry)
     for remark in trainer.prepared.remarks:
         print(f"fla: warning: {remark}", file=sys.stderr)
     if arguments.dry_run:
-        print(to_yaml(trainer.config), end="")
+        print(to_yaml(trainer.config))
+        for line in preview(trainer.config, trainer.prepared):
+            print(f"# {line}".rstrip())  # so that all of it is YAML
         return 0
-    result = trainer.fit(resume=arguments.resume, overwrite=arguments.overwrite)
-    if result.interrupted:
+    result = trainer.fit(
+        resume=arguments.resume, overwrite=arguments.overwrite, accept_changes=arguments.accept_changes
+    )
+    if result.signal is not None:
         print(f"interrupted at step {result.step}; continue with the same command and --resume")
-        return 130
+        return 128 + result.signal
     print(f"done: serve it with `fla serve {result.checkpoint}`")
     return 0
 
@@ -110,7 +119,17 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
     else:
         config = registry.recipe(arguments.recipe).config()
     changes: dict[str, Any] = dict(_assignment(text) for text in arguments.set)
-    for name in ("out", "steps", "batch_size", "seed", "init", "init_also", "init_fresh", "init_resize"):
+    for name in (
+        "out",
+        "steps",
+        "batch_size",
+        "fsdp_devices",
+        "seed",
+        "init",
+        "init_also",
+        "init_fresh",
+        "init_resize",
+    ):
         if (value := getattr(arguments, name)) is not None:
             changes[name] = value
     if arguments.stats:

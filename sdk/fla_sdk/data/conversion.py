@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
 
 import attrs
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fla_sdk.data.comparison import Comparison, compare
+from fla_sdk.data.dataset import EpisodeDraft, EpisodeWriter
 from fla_sdk.data.selection import Selection
 from fla_sdk.errors import ConfigError, DataError, EpisodeError
 from fla_sdk.records import DatasetFormat
@@ -24,27 +24,6 @@ from fla_sdk.terminal import progress
 
 JOURNAL = Path("meta/conversion.json")
 """What is converted and which episodes were left out; also what a later `resume` must agree with."""
-
-
-class Draft(Protocol):
-    """An episode in the making; each belongs to one thread."""
-
-    def add_row(self, row: Mapping[str, Any], *, task: str) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-class DraftWriter(Protocol):
-    """What a format's `create` must give to be converted to: several episodes are encoded at once."""
-
-    @property
-    def episodes(self) -> int: ...
-
-    def begin(self) -> Draft: ...
-
-    def commit(self, episode: Any) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @attrs.frozen(kw_only=True)
@@ -88,7 +67,7 @@ def convert(
             episode=number,
         )
     _check_space(selection, out)
-    writer: DraftWriter = storage.create(
+    writer: EpisodeWriter = storage.create(
         out, robot=selection.robot, fps=selection.dataset.fps, columns=selection.features, append=resume
     )
     try:
@@ -110,11 +89,13 @@ def convert(
     )
 
 
-def _copy(selection: Selection, writer: DraftWriter, journal: "_Journal", *, workers: int, skip_damaged: bool) -> None:
+def _copy(
+    selection: Selection, writer: EpisodeWriter, journal: "_Journal", *, workers: int, skip_damaged: bool
+) -> None:
     """Episodes are read and encoded side by side, and committed in their order."""
     done = writer.episodes
     todo = deque(journal.kept[done:])
-    waiting: deque[tuple[int, Draft, Future[None]]] = deque()
+    waiting: deque[tuple[int, EpisodeDraft, Future[None]]] = deque()
     stop, pool = threading.Event(), ThreadPoolExecutor(workers)
     try:
         with progress(f"converting {selection.dataset.path.name}", len(journal.kept)) as advance:
@@ -143,7 +124,7 @@ def _copy(selection: Selection, writer: DraftWriter, journal: "_Journal", *, wor
             draft.abort()
 
 
-def _fill(selection: Selection, number: int, draft: Draft, stop: threading.Event) -> None:
+def _fill(selection: Selection, number: int, draft: EpisodeDraft, stop: threading.Event) -> None:
     for row in selection.rows(number):
         if stop.is_set():
             return

@@ -78,7 +78,6 @@ class Mixture:
         number, count = process
         if batch_size % count:
             raise ConfigError(f"batch_size {batch_size} cannot be divided evenly over {count} processes")
-        mine = slice(number, None, count)
         streams: list[Any] = []
         for place, part in enumerate(parts):
             encode = _Encoder(part, number=place, seed=seed + place, everything=loss_dims == "all")
@@ -86,7 +85,10 @@ class Mixture:
         weights = shares(parts, sampling=sampling, temperature=temperature)
 
         def batched(stream: Any) -> Any:
-            return stream[mine].batch(batch_size // count, batch_fn=collate if count == 1 else _Uniform(parts))
+            if count == 1:
+                return stream.batch(batch_size, batch_fn=collate)
+            share: Any = _Share(stream, batch_size=batch_size, number=number, count=count)
+            return grain.MapDataset.source(share).batch(batch_size // count, batch_fn=_Uniform(parts))
 
         if batches == "mixed":
             stream: Any = batched(grain.MapDataset.mix(streams, weights=weights))
@@ -127,6 +129,21 @@ def _rows(part: Part, *, seed: int) -> Any:
     ends = part.demonstrations.dataset.episode_bounds[:, 1]
     order: Any = WindowOrder(part.demonstrations.rows, ends=ends, window=part.window, seed=seed)
     return grain.MapDataset.source(order).map(part.demonstrations.place)
+
+
+class _Share(Sequence[Batch]):
+    """The examples of one process: consecutive rows of each batch, as devices hold them."""
+
+    def __init__(self, stream: Any, *, batch_size: int, number: int, count: int) -> None:
+        self._stream, self._whole, self._own = stream, batch_size, batch_size // count
+        self._first = number * self._own
+
+    def __len__(self) -> int:
+        return len(self._stream) // self._whole * self._own
+
+    def __getitem__(self, place: int) -> Batch:  # pyright: ignore[reportIncompatibleMethodOverride]
+        batch, row = divmod(place, self._own)
+        return self._stream[batch * self._whole + self._first + row]
 
 
 class _Uniform:

@@ -29,6 +29,8 @@ FORMAT = 1
 BEST = "best.json"
 """In a run's folder of checkpoints: which one validated best."""
 FILES = "files"
+MEET_TIMEOUT_S = 1800
+"""How long processes wait for each other when they write."""
 Flat = Mapping[str, Array]
 
 
@@ -93,7 +95,7 @@ def check_embodiment(embodiment: Embodiment, manifest: Manifest, *, where: Path)
         )
 
 
-def write(
+def begin(
     folder: Path,
     *,
     manifest: Manifest,
@@ -103,35 +105,66 @@ def write(
     importance: Mapping[str, Flat] | None = None,
     best: bool = False,
     keep_files: Callable[[Path], None] | None = None,
-) -> Path:
-    """Write checkpoint `<folder>/<step>` and return its path; an older one of the same step is replaced.
+) -> Callable[[], Path]:
+    """Begin to write checkpoint `<folder>/<step>`; the result writes the rest and returns its path.
+
+    Arrays may change as soon as this returns. An older checkpoint of the same step is replaced. Several processes of one
+    run all call both, and each writes the pieces of arrays that it has.
 
     `importance` is regularizer -> path -> array. `best` notes that no other one validated better. `keep_files` is
     called with the folder for the model's own files.
     """
     target, scratch = folder / str(manifest.step), folder / f".{manifest.step}.partial"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    _save(scratch / "params", {"params": _to_tree(params)})
+    if first := _is_first():
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+    _meet(f"{scratch} is empty")
+    waiting = [_save(scratch / "params", {"params": _to_tree(params)})]
     if train_state is not None:
-        _save(scratch / "train_state", dict(train_state))
-    for name, tensors in (importance or {}).items():
-        write_importance(scratch / "importance" / f"{name}.safetensors", tensors)
-    for name, one in stats.items():
-        (scratch / "assets" / name).mkdir(parents=True)
-        (scratch / "assets" / name / "norm_stats.json").write_text(one.to_json())
-    if keep_files is not None:
-        keep_files(scratch / FILES)
-    (scratch / "fla.json").write_text(json.dumps(unstructure(manifest), indent=2))
-    replaced = folder / f".{manifest.step}.replaced"
-    shutil.rmtree(replaced, ignore_errors=True)
-    if target.exists():
-        target.rename(replaced)
-    scratch.rename(target)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if best:
-        (folder / BEST).write_text(json.dumps({"step": manifest.step}))
-    return target
+        waiting.append(_save(scratch / "train_state", dict(train_state)))
+
+    def finish() -> Path:
+        for wait in waiting:
+            wait()
+        if first:
+            for name, tensors in (importance or {}).items():
+                write_importance(scratch / "importance" / f"{name}.safetensors", tensors)
+            for name, one in stats.items():
+                (scratch / "assets" / name).mkdir(parents=True)
+                (scratch / "assets" / name / "norm_stats.json").write_text(one.to_json())
+            if keep_files is not None:
+                keep_files(scratch / FILES)
+            (scratch / "fla.json").write_text(json.dumps(unstructure(manifest), indent=2))
+            replaced = folder / f".{manifest.step}.replaced"
+            shutil.rmtree(replaced, ignore_errors=True)
+            if target.exists():
+                target.rename(replaced)
+            scratch.rename(target)
+            shutil.rmtree(replaced, ignore_errors=True)
+            if best:
+                (folder / BEST).write_text(json.dumps({"step": manifest.step}))
+        _meet(f"{target} is complete")
+        return target
+
+    return finish
+
+
+def write(folder: Path, **contents: Any) -> Path:
+    """`begin` and the rest at once."""
+    return begin(folder, **contents)()
+
+
+def _is_first() -> bool:
+    import jax
+
+    return jax.process_index() == 0
+
+
+def _meet(what: str) -> None:
+    """Wait for the other processes, without their devices: the step may be running."""
+    from orbax.checkpoint import multihost
+
+    multihost.get_barrier_sync_fn()(key=what, timeout_ms=MEET_TIMEOUT_S * 1000)
 
 
 def best(folder: Path) -> int | None:
@@ -287,11 +320,20 @@ def _metadata(checkpointer: Any, folder: Path) -> Any:
     return metadata.item_metadata.tree if hasattr(metadata, "item_metadata") else metadata
 
 
-def _save(folder: Path, tree: Any) -> None:
+def _save(folder: Path, tree: Any) -> Callable[[], None]:
+    """Copy `tree` and write it in the background; the result waits for the end."""
     import orbax.checkpoint as ocp
 
-    with ocp.PyTreeCheckpointer(use_zarr3=False) as checkpointer:
-        checkpointer.save(folder.absolute(), tree)
+    checkpointer = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_zarr3=False))
+    checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(tree))
+
+    def wait() -> None:
+        try:
+            checkpointer.wait_until_finished()
+        finally:
+            checkpointer.close()
+
+    return wait
 
 
 def _to_tree(flat: Flat) -> Any:

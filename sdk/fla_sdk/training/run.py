@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from fla_sdk.config import unstructure
 from fla_sdk.data.mixture import Mixture
 from fla_sdk.errors import CheckpointError, ConfigError, UnknownNameError
-from fla_sdk.plugins import Registry
+from fla_sdk.plugins import Registry, load_plugins
 from fla_sdk.policy import checkpoint, parameters, weights
 from fla_sdk.policy.fetch import fetch
 from fla_sdk.policy.parameters import Flat
 from fla_sdk.records import Beginning, Regularizer
+from fla_sdk.training import hosts
 from fla_sdk.training import mesh as meshes
 from fla_sdk.training.config import TrainConfig
 from fla_sdk.training.feed import Feed, Served
@@ -30,7 +31,8 @@ from fla_sdk.training.optimizer import make_optimizer
 from fla_sdk.training.pictures import Picture, chunks, samples
 from fla_sdk.training.preparation import Preparation
 from fla_sdk.training.reports import Reports
-from fla_sdk.training.saving import Saver, copy_to_host
+from fla_sdk.training.resuming import changes, refuse_other_run, restore
+from fla_sdk.training.saving import Saver
 from fla_sdk.training.step import Penalty, Robots, TrainState, init_state, train_step
 from fla_sdk.training.trackers import Trackers
 from fla_sdk.training.validation import Validation
@@ -39,9 +41,15 @@ from fla_sdk.training.validation import Validation
 class Run:
     """The state that lives while a model trains."""
 
-    def __init__(self, config: TrainConfig, plugins: Registry, prepared: Preparation) -> None:
-        """Raises `ConfigError` when devices, batch and freezing do not go together."""
+    def __init__(
+        self, config: TrainConfig, plugins: Registry, prepared: Preparation, *, accept_changes: bool = False
+    ) -> None:
+        """Raises `ConfigError` when devices, batch and freezing do not go together.
+
+        `accept_changes` goes on from a checkpoint that was made with other settings, data or plugins.
+        """
         self.config, self.plugins, self.prepared = config, plugins, prepared
+        self.accept_changes = accept_changes
         self.folder = config.out / "checkpoints"
         self.mesh = meshes.make_mesh(fsdp_devices=config.fsdp_devices, batch_size=config.batch_size)
         self.mixture = Mixture(
@@ -57,8 +65,11 @@ class Run:
         )
         self.saver = Saver(self.folder, keep_last=config.keep_last, keep_period=config.keep_period, tell=_tell)
 
-    def train(self, resume_from: Sequence[Path]) -> tuple[Path, int]:
-        """The last checkpoint and its step. `resume_from` are this run's checkpoints, newest first; none to begin."""
+    def train(self, resume_from: Sequence[Path]) -> tuple[Path, int, int | None]:
+        """The last checkpoint, the step, and the signal that ended the run early, if one did.
+
+        `resume_from` are this run's checkpoints, newest first; none to begin.
+        """
         config, plugins = self.config, self.plugins
 
         # --- Model ------------------------------------------------------------------------------------------------
@@ -96,23 +107,28 @@ class Run:
         )
         rng = jax.random.key(config.seed)
         reports = Reports(sorted(params), skip_steps=config.skip_steps, tell=_tell, name_rows=self._name_rows)
-        validation = Validation(self.prepared.held_out, config, graph) if self.prepared.held_out else None
+        validation = (
+            Validation(self.prepared.held_out, config, graph, out_sharding=whole) if self.prepared.held_out else None
+        )
 
         # --- Training ---------------------------------------------------------------------------------------------
 
+        # One process speaks for the run.
+        events = plugins if hosts.is_first() else load_plugins(environment={"FLA_PLUGINS": ""})
+        stopping = False
         start = done = int(state.step)
         reason = "failed"
         sampler: Mapping[str, Any] = self.mixture.state
         with ExitStack() as stack:
-            names = config.trackers if jax.process_index() == 0 else ()
+            names = config.trackers if hosts.is_first() else ()
             trackers = stack.enter_context(
                 Trackers(map(plugins.tracker, names), config.out, unstructure(config), tell=_tell)
             )
             stop = stack.enter_context(_stop_signals())
-            plugins.train_started(config=config, run_dir=config.out, step=start)
+            events.train_started(config=config, run_dir=config.out, step=start)
             feed = stack.enter_context(Feed(self.mixture, rows))
             try:
-                while done < config.steps and not stop:
+                while done < config.steps and not stopping:
                     served = feed.next()
                     if done == 0:
                         trackers.pictures(0, functools.partial(self._samples, served))
@@ -126,17 +142,20 @@ class Run:
                     # Also before a checkpoint: a resumed run must not average over steps that it did not see.
                     if saving or done % config.log_every == 0:
                         report = reports.read(waited_s=feed.waited_s)
+                        stopping = hosts.any_of(bool(stop))
+                    elif jax.process_count() == 1:
+                        stopping = bool(stop)
                     if validation is not None and (last or done % (config.validate_every or config.save_every) == 0):
                         report |= self._validate(validation, state, done)
                         trackers.pictures(done, functools.partial(chunks, validation.chunks, self.prepared.codecs))
                     trackers.log(done, report)
-                    plugins.step_ended(step=done, total=config.steps, metrics=report)
+                    events.step_ended(step=done, total=config.steps, metrics=report)
                     # What was saved before may be the last that is any good.
                     if saving and (last or reports.healthy):
                         self._save(state, sampler, done, regularizers)
                     for written in self.saver.finished():
                         path = written
-                        plugins.checkpoint_saved(step=int(path.name), path=path)
+                        events.checkpoint_saved(step=int(path.name), path=path)
                 if len(reports):
                     trackers.log(done, reports.read(waited_s=feed.waited_s))
                 reason = "interrupted" if done < config.steps else "finished"
@@ -146,12 +165,12 @@ class Run:
                 self.saver.wait(must=True)
                 for written in self.saver.finished():
                     path = written
-                    plugins.checkpoint_saved(step=int(path.name), path=path)
+                    events.checkpoint_saved(step=int(path.name), path=path)
             finally:
                 self.saver.wait()  # also when something else went wrong: what it writes may be the last that is good
-                plugins.train_ended(step=done, reason=reason)
+                events.train_ended(step=done, reason=reason)
         assert path is not None
-        return path, done
+        return path, done, (stop[0] if stop else int(signal.SIGTERM)) if done < config.steps else None
 
     # --- What a run begins with ---
 
@@ -193,7 +212,7 @@ class Run:
         init = None if begun or config.init == "scratch" else fetch(config.init)
         found = checkpoint.find(init) if init is not None and checkpoint.is_checkpoint(init) else None
         return tuple(
-            one.prepare(Beginning(params=params, options=penalty.options, checkpoint=found))
+            one.prepare(Beginning(params=params, options=penalty.options, checkpoint=found, resumes=begun))
             for one, penalty in zip(regularizers, config.regularizers, strict=True)
         )
 
@@ -219,7 +238,9 @@ class Run:
     # --- Pictures and validation ---
 
     def _samples(self, served: Served) -> dict[str, Picture]:
-        return {} if served.origin is None else samples(served.batch, served.origin, self.prepared.parts)
+        if served.origin is None:
+            return {}
+        return samples(served.batch, served.origin, [part.codec for part in self.prepared.parts])
 
     def _validate(self, validation: Validation, state: TrainState, step: int) -> dict[str, float]:
         found = validation.measure(_served(state))
@@ -239,26 +260,25 @@ class Run:
             train_state["params"] = state.params
         if state.penalties:
             train_state["penalties"] = list(state.penalties)
-        served, train_state = copy_to_host((_served(state), train_state))
         importance = {
-            one.name: copy_to_host(one.importance(kept, state.params))
+            one.name: jax.device_get(one.importance(kept, state.params))
             for one, kept in zip(regularizers, state.penalties, strict=True)
             if one.importance is not None
         }
         family, model_config = self.prepared.family, self.prepared.model_config
         keep = family.keep_files
-        write: Callable[[], Path] = functools.partial(
-            checkpoint.write,
+        begin: Callable[[], Callable[[], Path]] = functools.partial(
+            checkpoint.begin,
             self.folder,
             manifest=self._manifest(step, tuple(state.params), sampler),
-            params=served,
+            params=_served(state),
             stats=self.prepared.stats,
             train_state=train_state,
             importance=importance,
             best=self.saver.best == step,
             keep_files=None if keep is None else lambda folder: keep(model_config, folder),
         )
-        self.saver.save(write)
+        self.saver.save(begin)
 
     def _manifest(self, step: int, trainable: tuple[str, ...], sampler: Mapping[str, Any]) -> checkpoint.Manifest:
         return checkpoint.Manifest(
@@ -270,7 +290,7 @@ class Run:
             trainable=trainable if self.config.freeze else (),
             train=unstructure(self.config),
             sampler=sampler,
-            plugins=tuple(sorted({f"{p.distribution} {p.version}" for p in self.plugins.plugins if not p.error})),
+            plugins=self._plugin_versions(),
             versions=_versions(),
             git=_git_state(),
         )
@@ -290,55 +310,22 @@ class Run:
 
     def _restore(self, state: TrainState, path: Path) -> TrainState:
         manifest = checkpoint.read_manifest(path)
-        self._refuse_other_run(manifest, tuple(state.params), path)
-        for name, stats in self.prepared.stats.items():
-            saved = checkpoint.read_stats(path, name).fingerprint
-            if saved != stats.fingerprint:
-                raise CheckpointError(
-                    f"{path}: the data of embodiment {name!r} changed since this run began (statistics {saved}, now "
-                    f"{stats.fingerprint}); start a new run from it with --init {path}"
-                )
-        target: dict[str, Any] = {"step": state.step, "opt_state": state.opt_state}
-        if state.ema is not None:
-            target["params"] = state.params
-        if state.penalties:
-            target["penalties"] = list(state.penalties)
-        saved = checkpoint.restore(path / "train_state", target=target)
-        served = checkpoint.read_params(path)
-        parameters.check(served, {**state.params, **state.frozen}, where=str(path))
-        trained = {name: jnp.asarray(served[name]) for name in state.params}
+        refuse_other_run(manifest, self.config, self.prepared, tuple(state.params), path=path)
+        different = changes(manifest, self.config, self.prepared, self._plugin_versions(), path=path)
+        if different and not self.accept_changes:
+            listed = "\n".join(f"  {line}" for line in different)
+            raise CheckpointError(
+                f"{path} was made otherwise than this run would go on:\n{listed}\nResume with what was saved, start a "
+                f"new run with --init {path}, or go on all the same with --accept-changes"
+            )
+        for line in different:
+            _tell(f"changed: {line}")
+        restored = restore(state, path)
         self.mixture.restore(dict(manifest.sampler))
-        return state._replace(
-            step=saved["step"],
-            params=saved.get("params", trained),
-            frozen={name: jnp.asarray(served[name], leaf.dtype) for name, leaf in state.frozen.items()},
-            opt_state=saved["opt_state"],
-            ema=None if state.ema is None else trained,
-            penalties=tuple(saved.get("penalties", ())),
-        )
+        return restored
 
-    def _refuse_other_run(self, manifest: checkpoint.Manifest, trainable: tuple[str, ...], path: Path) -> None:
-        """Raise `CheckpointError` when the saved state is of another model, other robots or other parameters."""
-        model, saved_ema = unstructure(self.prepared.model_config), manifest.train.get("ema_decay")
-        if manifest.model != model:
-            differing = [name for name in model if manifest.model.get(name) != model[name]]
-            both = "; ".join(f"{name}: saved {manifest.model.get(name)!r}, now {model[name]!r}" for name in differing)
-            raise CheckpointError(f"{path} was made with another model config ({both}); resume with the same one")
-        if set(manifest.embodiments) != set(self.prepared.stats):
-            raise CheckpointError(
-                f"{path} was trained for {', '.join(manifest.embodiments)}, this run is for "
-                f"{', '.join(self.prepared.stats)}; start a new run from it with --init {path}"
-            )
-        if manifest.trainable != (trainable if self.config.freeze else ()):
-            raise CheckpointError(
-                f"{path} was trained with freeze {manifest.train.get('freeze')}, this run has "
-                f"{list(self.config.freeze)}; start a new run from it with --init {path}"
-            )
-        if (saved_ema is None) != (self.config.ema_decay is None):
-            raise CheckpointError(
-                f"{path} was trained with ema_decay {saved_ema}, this run has {self.config.ema_decay}; one of them has "
-                "no moving average to continue"
-            )
+    def _plugin_versions(self) -> tuple[str, ...]:
+        return tuple(sorted({f"{p.distribution} {p.version}" for p in self.plugins.plugins if not p.error}))
 
 
 def _served(state: TrainState) -> Flat:
@@ -354,7 +341,8 @@ def _weighted(regularizer: Regularizer, strength: float) -> Penalty:
 
 
 def _tell(line: str) -> None:
-    print(f"fla: {line}", flush=True)
+    if hosts.is_first():
+        print(f"fla: {line}", flush=True)
 
 
 @contextmanager

@@ -4,9 +4,9 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from fla_sdk.policy import checkpoint
+from fla_sdk.training import hosts
 
 
 class Saver:
@@ -21,15 +21,20 @@ class Saver:
         self.best: int | None = checkpoint.best(folder)
         """Step of the checkpoint that validated best."""
 
-    def save(self, write: Callable[[], Path]) -> None:
-        """Begin to write, as soon as the one before is done. `write` works on copies: training goes on meanwhile."""
+    def save(self, begin: Callable[[], Callable[[], Path]]) -> None:
+        """Write as soon as the one before is done: `begin` copies at once, what it returns writes in the thread."""
         self.wait()
-        self._thread = threading.Thread(target=self._run, args=(write,), name="saver", daemon=True)
+        try:
+            finish = begin()
+        except Exception as error:
+            self._error = error
+            return
+        self._thread = threading.Thread(target=self._run, args=(finish,), name="saver", daemon=True)
         self._thread.start()
 
-    def _run(self, write: Callable[[], Path]) -> None:
+    def _run(self, finish: Callable[[], Path]) -> None:
         try:
-            path = write()
+            path = finish()
             self._written.append(path)
             self._prune()
         except BaseException as error:
@@ -37,9 +42,8 @@ class Saver:
 
     def wait(self, *, must: bool = False) -> None:
         """Until nothing is being written. Raises what went wrong if it `must` not."""
-        if self._thread is None:
-            return
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._thread = None
         error, self._error = self._error, None
         if error is None:
@@ -55,24 +59,10 @@ class Saver:
         return written
 
     def _prune(self) -> None:
+        if not hosts.is_first():
+            return
         present = checkpoint.steps(self.folder)
         for step in present[: -self._keep_last]:
             periodic = self._keep_period is not None and step % self._keep_period == 0
             if not periodic and step != self.best:
                 shutil.rmtree(self.folder / str(step))
-
-
-def copy_to_host(tree: Any) -> Any:
-    """The tree as numpy arrays that nothing else writes to; arrays that are spread over hosts stay where they are."""
-    import jax
-    import numpy as np
-
-    def fetch(leaf: Any) -> Any:
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return leaf
-        return np.array(leaf)
-
-    for leaf in jax.tree.leaves(tree):
-        if isinstance(leaf, jax.Array) and leaf.is_fully_addressable:
-            leaf.copy_to_host_async()
-    return jax.tree.map(fetch, tree)

@@ -1,5 +1,6 @@
 """`Trainer`: a config in, a checkpoint out."""
 
+import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,8 +25,12 @@ class TrainResult:
 
     checkpoint: Path
     step: int
-    interrupted: bool = False
-    """Ctrl-C or SIGTERM arrived; the checkpoint holds everything up to `step`."""
+    signal: int | None = None
+    """SIGINT or SIGTERM when one ended the run early; the checkpoint holds everything up to `step`."""
+
+    @property
+    def interrupted(self) -> bool:
+        return self.signal is not None
 
 
 class Trainer:
@@ -35,11 +40,15 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, *, plugins: Registry | None = None) -> None:
+        if "FLA_COORDINATOR" in os.environ:
+            from fla_sdk.training import hosts
+
+            hosts.join()
         self.config = config
         self.plugins = load_plugins() if plugins is None else plugins
         self.prepared: Preparation = prepare(config, self.plugins)
 
-    def fit(self, *, resume: bool = False, overwrite: bool = False) -> TrainResult:
+    def fit(self, *, resume: bool = False, overwrite: bool = False, accept_changes: bool = False) -> TrainResult:
         """Train to `config.steps` and return the last checkpoint.
 
         A run folder that already holds checkpoints is refused unless `resume` (continue with the very next batch) or
@@ -69,13 +78,13 @@ class Trainer:
                 _put_aside(run)
             config, prepared = cache_frames(self.config, self.prepared, newest=saved[0] if saved else None)
             try:
-                path, step = Run(config, self.plugins, prepared).train(saved)
+                path, step, signal = Run(config, self.plugins, prepared, accept_changes=accept_changes).train(saved)
             finally:
                 if checkpoint.steps(checkpoints):
                     shutil.rmtree(run / REPLACED, ignore_errors=True)
             if claim is not None:
-                claim.end(finished=step >= config.steps)
-        return TrainResult(checkpoint=path, step=step, interrupted=step < config.steps)
+                claim.end(finished=signal is None)
+        return TrainResult(checkpoint=path, step=step, signal=signal)
 
 
 def _put_aside(run: Path) -> None:

@@ -22,8 +22,11 @@ DENOISING_STEPS = 10
 class Validation:
     """Held-out loss, and how far the actions of an open loop are from those that were shown, in each joint's unit."""
 
-    def __init__(self, parts: Sequence[Part], config: TrainConfig, graph: Any) -> None:
-        """`parts` are held out. Samples are taken evenly from all of them, and kept in memory."""
+    def __init__(self, parts: Sequence[Part], config: TrainConfig, graph: Any, *, out_sharding: Any = None) -> None:
+        """`parts` are held out. Samples are taken evenly from all of them, and kept in memory.
+
+        `out_sharding` has results whole in every process.
+        """
         self.best = float("inf")
         """The lowest loss so far."""
 
@@ -33,8 +36,8 @@ class Validation:
         self._parts, self._config, self._graph = parts, config, graph
         self._chosen = _evenly(parts, config.validate_batches * config.batch_size)
         self._batches: list[tuple[list[tuple[int, Sample]], Batch]] | None = None
-        self._loss = jax.jit(self._losses)
-        self._act = jax.jit(self._actions)
+        self._loss = jax.jit(self._losses, out_shardings=out_sharding)
+        self._act = jax.jit(self._actions, out_shardings=out_sharding)
         self._acts = True
 
     def measure(self, params: Flat) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """`killed_run.py CONFIG MOMENT`: a training run that is killed by SIGKILL at a given moment.
 
-`step:N` is after step N, with the checkpoints before it on disk; `write:N` is while the checkpoint of step N is being written.
+`step:N` is after step N, with the checkpoints before it on disk; `write:N` is while the checkpoint of step N is being
+written.
 """
 
 import os

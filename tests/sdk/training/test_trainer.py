@@ -1,5 +1,6 @@
 """`Trainer`: learning, checkpoints, resuming to the same numbers, and what is refused."""
 
+import errno
 import json
 import re
 import shutil
@@ -174,7 +175,8 @@ def test_resume_refuses_what_is_another_run(
     other = Source(data=str(tmp_path / "other"), embodiment="planar2")
     both = [other, Source(data=str(arms["planar3"]), embodiment="planar3")]
     for changes, reason in (
-        ({"sources": both}, "the data of embodiment 'planar2' changed since this run began"),
+        ({"sources": both}, r"(?s)sources: saved .*, now .*data of embodiment 'planar2': saved .*keeps the saved stat"),
+        ({"batch_size": 2, "seed": 7}, r"(?s)batch_size: saved 4, now 2\n  seed: saved 42, now 7\n.*--accept-changes"),
         ({"sources": [one]}, "was trained for planar2, planar3, this run is for planar2;"),
         ({"freeze": ["vision"]}, r"was trained with freeze \[\], this run has \['vision'\]"),
         ({"ema_decay": None}, "was trained with ema_decay 0.9, this run has None"),
@@ -186,6 +188,68 @@ def test_resume_refuses_what_is_another_run(
     with pytest.raises(CheckpointError, match=r"another model config \(horizon: saved 8, now 4\)"):
         Trainer(changed, plugins=registry).fit(resume=True)
     assert checkpoint.steps(trained / "checkpoints") == [20, 40]
+
+
+def test_changes_are_accepted_when_told_to(
+    trained: Path, small_run: Callable[..., Any], registry: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _resumable(trained, tmp_path / "run")
+    changed = small_run(run, batch_size=2, steps=22)
+    result = Trainer(changed, plugins=registry).fit(resume=True, accept_changes=True)
+    assert result.step == 22
+    assert "fla: changed: batch_size: saved 4, now 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["manifest", "array"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    trained: Path,
+    small_run: Callable[..., Any],
+    registry: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    newest = run / "checkpoints" / "40"
+    if damage == "manifest":
+        (newest / "fla.json").write_text('{"format": 1')
+    else:
+        largest = max(
+            (newest / "train_state").rglob("*"), key=lambda file: file.stat().st_size if file.is_file() else 0
+        )
+        content = largest.read_bytes()
+        largest.write_bytes(content[: len(content) // 2])
+    result = Trainer(small_run(run, steps=22), plugins=registry).fit(resume=True)
+    assert result.step == 22
+    told = capsys.readouterr().out
+    assert "checkpoints/40" in told and "going on from the checkpoint before it" in told
+
+
+def test_a_disk_that_is_full_costs_a_checkpoint_and_not_the_run(
+    small_run: Callable[..., Any],
+    registry: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin = checkpoint.begin
+
+    def full_once(folder: Path, **contents: Any) -> Any:
+        finish = begin(folder, **contents)
+        if contents["manifest"].step != 4:
+            return finish
+
+        def fail() -> Path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        return fail
+
+    monkeypatch.setattr(checkpoint, "begin", full_once)
+    config = small_run(tmp_path / "run", steps=6, save_every=2, keep_last=9)
+    assert Trainer(config, plugins=registry).fit().step == 6
+    assert checkpoint.steps(config.out / "checkpoints") == [2, 6]
+    assert "no checkpoint: OSError: [Errno 28] No space left on device; training goes on" in capsys.readouterr().out
 
 
 def test_init_starts_from_the_weights_of_a_checkpoint(
