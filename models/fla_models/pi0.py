@@ -6,7 +6,7 @@ Pi0.5 around Gemma 3, after its model card; no weights of it are published.
 Shapes: B batch, R rows of the action expert (B times the draws per example), T actions, D action width, E expert width.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,18 @@ class Pi0(nnx.Module):
 
     def loss(self, rng: jax.Array, batch: Batch, *, train: bool = True, rows: Rows | None = None) -> Losses:
         """Squared error of the velocity; in an insulated model, with the cross-entropy of the action tokens."""
+        batch, draws = self._draw(rng, batch, train=train, rows=rows)
+        return self.loss_at(batch, **draws)
+
+    def velocities(self, rng: jax.Array, batch: Batch, *, train: bool = True, rows: Rows | None = None) -> jax.Array:
+        """Predicted velocity `[R, T, D]` at what `loss` draws from the same `rng`."""
+        batch, draws = self._draw(rng, batch, train=train, rows=rows)
+        noisy, _, time, _ = self._disturbed(batch, **draws)
+        state = jnp.repeat(jnp.asarray(batch.inputs.state), noisy.shape[0] // batch.actions.shape[0], axis=0)
+        return self.velocity(state, self.PaliGemma.prefill(batch.inputs), noisy=noisy, moment=self.moment(time))
+
+    def _draw(self, rng: jax.Array, batch: Batch, *, train: bool, rows: Rows | None) -> tuple[Batch, dict[str, Any]]:
+        """The batch as training disturbs it, and noise, time and delay."""
         image_rng, noise_rng, time_rng = jax.random.split(rng, 3)
         if train:
             batch = batch._replace(inputs=self.PaliGemma.augmented(image_rng, batch.inputs, rows=rows))
@@ -74,7 +86,7 @@ class Pi0(nnx.Module):
         if train and batch.inputs.indicator is not None:
             hide = jax.random.bernoulli(jax.random.fold_in(rng, 2), self.config.indicator_dropout, (whole, 1))
             batch = batch._replace(inputs=without_indicator(batch.inputs, where=cut(hide, rows)))
-        return self.loss_at(batch, noise=noise, time=time, delay=delay)
+        return batch, {"noise": noise, "time": time, "delay": delay}
 
     def sample(
         self,
@@ -144,16 +156,8 @@ class Pi0(nnx.Module):
         """
         if self.config.insulate and batch.token_loss is None:
             raise ConfigError("an insulated model learns to write actions as tokens, but the batch has no token_loss")
-        size, horizon, _ = batch.actions.shape
-        draws = noise.shape[0] // size
-        actions = jnp.repeat(jnp.asarray(batch.actions), draws, axis=0)
-        counts = jnp.ones((size, draws, horizon))
-        time = jnp.asarray(time)[:, None]
-        if delay is not None:
-            free = jnp.arange(horizon) >= delay[:, None]
-            time = jnp.where(free, time, 0)
-            counts = (free * (horizon / jnp.sum(free, axis=1, keepdims=True))).reshape(counts.shape)
-        noisy, target = flow.interpolate(actions, noise=noise, time=time)
+        noisy, target, time, counts = self._disturbed(batch, noise=noise, time=time, delay=delay)
+        size, draws, horizon = counts.shape
         out = None
         if self.config.insulate:
             out, seen = self.PaliGemma.read(batch.inputs)
@@ -173,6 +177,22 @@ class Pi0(nnx.Module):
             self.PaliGemma.llm.embedder.logits, out, tokens=batch.inputs.tokens, counts=batch.token_loss
         )
         return Losses(self.config.flow_weight * loss + written[:, None], dims)
+
+    def _disturbed(
+        self, batch: Batch, *, noise: jax.Array, time: jax.Array, delay: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Noisy actions and velocity `[R, T, D]`, times `[R, 1 or T]`, and how much steps count `[B, draws, T]`."""
+        size, horizon, _ = batch.actions.shape
+        draws = noise.shape[0] // size
+        actions = jnp.repeat(jnp.asarray(batch.actions), draws, axis=0)
+        counts = jnp.ones((size, draws, horizon))
+        time = jnp.asarray(time)[:, None]
+        if delay is not None:
+            free = jnp.arange(horizon) >= delay[:, None]
+            time = jnp.where(free, time, 0)
+            counts = (free * (horizon / jnp.sum(free, axis=1, keepdims=True))).reshape(counts.shape)
+        noisy, target = flow.interpolate(actions, noise=noise, time=time)
+        return noisy, target, time, counts
 
     def velocity(self, state: jax.Array, seen: Seen, *, noisy: jax.Array, moment: Moment) -> jax.Array:
         """Predicted velocity `[R, T, D]` at noisy actions `[R, T, D]`, given images and prompt from `prefill`."""

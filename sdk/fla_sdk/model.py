@@ -5,7 +5,7 @@ arrays until they reach the device.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import attrs
 import numpy as np
@@ -199,5 +199,17 @@ class ActionModel(Protocol):
         `steps` is the number of denoising steps; `noise` `[B, T, D]` replaces the draw from `rng`. `prefix` is what is
         left of the chunk that the robot executes now. `guidance` is the weight of classifier-free guidance towards the
         prompt's indicator: 1 follows the prompt as it is. A model raises `ConfigError` for what it cannot do.
+        """
+        ...
+
+
+@runtime_checkable
+class FlowModel(ActionModel, Protocol):
+    """A model that denoises chunks by a velocity, which two models can be compared by."""
+
+    def velocities(self, rng: Array, batch: Batch, *, train: bool = True, rows: Rows | None = None) -> Array:
+        """float32 `[R, T, D]`: the velocity at the noise and times that `loss` draws from the same `rng`.
+
+        The draws of one sample follow each other.
         """
         ...

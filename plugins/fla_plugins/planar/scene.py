@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fla_plugins.planar.arm import Arm, Colour
-from fla_sdk.errors import ConfigError
+from fla_sdk.errors import ConfigError, UnknownNameError
 
 COLOURS: dict[str, Colour] = {"red": (222, 36, 42), "green": (36, 168, 66), "blue": (36, 84, 226)}
 """Name of each target in the instruction -> its colour in the picture."""
@@ -17,6 +17,9 @@ class Rules:
 
     wordings: tuple[str, ...] = ("reach the {} target", "touch the {} target", "point at the {} target")
     """How the instruction may be put; `{}` is the colour."""
+
+    asked: tuple[str, ...] = attrs.field(default=tuple(COLOURS), converter=tuple)
+    """Colours that the instruction may name. A task for each of them is a sequence of tasks to learn."""
 
     target_radius: float = 0.07
     separation: float = 0.24
@@ -52,6 +55,11 @@ class Rules:
                 f"separation {self.separation} m must be more than twice the tolerance {self.tolerance} m: "
                 "otherwise one spot counts for two targets"
             )
+        if not self.asked:
+            raise ConfigError("asked is empty: the instruction must name a colour")
+        for colour in self.asked:
+            if colour not in COLOURS:
+                raise UnknownNameError("colour of a planar target", colour, COLOURS)
         if self.dwell < 1 or self.max_steps < self.dwell:
             raise ConfigError(f"dwell {self.dwell} must be at least 1 and at most max_steps {self.max_steps}")
 
@@ -81,7 +89,7 @@ class Scene:
 def sample_scene(arm: Arm, rules: Rules, rng: np.random.Generator) -> Scene:
     """Draw the targets, which of them is meant, how it is said, and where the arm starts."""
     targets = _sample_targets(arm, rules, rng)
-    named = int(rng.integers(len(COLOURS)))
+    named = list(COLOURS).index(rules.asked[rng.integers(len(rules.asked))])
     other = int(named + rng.integers(1, len(COLOURS))) % len(COLOURS)
     wording = rules.wordings[rng.integers(len(rules.wordings))]
     return Scene(

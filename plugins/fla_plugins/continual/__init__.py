@@ -1,0 +1,1 @@
+"""Learning one task after another: penalties against forgetting, what they need to know, and how much was forgotten."""
