@@ -98,9 +98,9 @@ def test_the_robot_of_the_readme_keeps_every_promise() -> None:
     source = next(block for block in blocks(ROOT / "README.md", "python") if "fla_embodiments" in block)
     assert len(source.splitlines()) <= 22
     loaded = Registry()
-    info = loaded.add(module(source, "fla_plugin_so101"), name="so101")
-    assert info.provides == ("embodiment so101",)
-    robot = loaded.embodiment("so101")
+    info = loaded.add(module(source, "fla_plugin_my_arm"), name="my_arm")
+    assert info.provides == ("embodiment my_arm",)
+    robot = loaded.embodiment("my_arm")
     check_embodiment(robot)
     assert robot.action.width == 6
 

@@ -75,8 +75,8 @@ _ROWS: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {
     "pi06_comprehensive": (
         "seven robots of Open X-Embodiment, by weight and size",
         (
-            "Chunks of 16, because most of these robots are slow. Where a dataset does not say a unit, its numbers stay",
-            "its own. For several GPUs: fsdp_devices.",
+            "Chunks of 16, because most of these robots are slow. Where a dataset does not say a unit, its numbers",
+            "stay its own. For several GPUs: fsdp_devices.",
         ),
         {
             "sources": OPEN_X,

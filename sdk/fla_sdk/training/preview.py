@@ -51,7 +51,7 @@ def _samples(part: Part) -> Iterator[str]:
         yield f"  {name:18} {list(array.shape)} {array.dtype}, {array.min():.4g} to {array.max():.4g}"
     yield "the prompt of the first:"
     yield from textwrap.wrap(codec.prompt(samples[0]), 100, initial_indent="  ", subsequent_indent="  ")
-    yield f"  {'actions':18} {'recorded':>24}  {'as the model sees them':>24}"
+    yield f"{'actions, step by step:':20} {'recorded':>23}  {'as the model sees them':>24}"
     real = np.asarray(batch.action_steps)
     recorded = np.stack([sample.actions for sample in samples if sample.actions is not None])[real]
     seen = np.asarray(batch.actions)[real]
