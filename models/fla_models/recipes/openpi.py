@@ -104,7 +104,10 @@ _POLARIS = (
 
 def _options(name: str) -> dict[str, Any]:
     """As YAML has them: lists."""
-    return {field: list(value) if isinstance(value, tuple) else value for field, value in NAMES[name].options.items()}
+    options = {f: list(value) if isinstance(value, tuple) else value for f, value in NAMES[name].options.items()}
+    if name.startswith("pi0_fast_libero"):
+        options["action_dim"] = 8  # the state is one wider than openpi's 7; Pi0-FAST pads neither, so nothing changes
+    return options
 
 
 def _polaris(name: str) -> fla.Recipe:
