@@ -325,7 +325,9 @@ class Run:
         return restored
 
     def _plugin_versions(self) -> tuple[str, ...]:
-        return tuple(sorted({f"{p.distribution} {p.version}" for p in self.plugins.plugins if not p.error}))
+        """Of installed ones: what a script adds for itself has none."""
+        installed = (one for one in self.plugins.plugins if not one.error and one.version != "-")
+        return tuple(sorted({f"{one.distribution} {one.version}" for one in installed}))
 
 
 def _served(state: TrainState) -> Flat:
