@@ -22,9 +22,7 @@ UPLOAD_S = 300.0
 class WandbRun:
     def __init__(self, run_dir: Path, config: Mapping[str, Any]) -> None:
         """Raises when the server does not answer within WANDB_INIT_TIMEOUT, 90 seconds by default."""
-        import wandb
-
-        library: Any = wandb
+        library = _library()
         (run_dir / FOLDER).mkdir(parents=True, exist_ok=True)
         file = run_dir / FOLDER / "run_id.txt"
         settings = library.Settings(finish_timeout_raises=True)
@@ -35,7 +33,7 @@ class WandbRun:
             dir=run_dir,
             project=os.environ.get("WANDB_PROJECT", "fla"),
             name=os.environ.get("WANDB_NAME", run_dir.resolve().name),
-            id=file.read_text().strip() if file.exists() else None,
+            id=file.read_text() if file.exists() else None,
             resume="allow",
             config=dict(config),
             settings=settings,
@@ -57,14 +55,20 @@ class WandbRun:
 
 def check() -> None:
     """Raise `ConfigError` where nobody is logged in. Asks no server."""
-    import wandb
-
-    library: Any = wandb
+    library = _library()
     if library.setup().settings.mode == "online" and not library.login(prompt=False, verify=False):
         raise ConfigError(
             "tracker wandb has no API key: run `wandb login`, set WANDB_API_KEY, or set WANDB_MODE=offline and send "
             "the run later with `wandb sync`"
         )
+
+
+def _library() -> Any:
+    if os.environ.get("WANDB_MODE") == "offline":  # where reports of its own errors wait for a network
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    return wandb
 
 
 @fla.hookimpl

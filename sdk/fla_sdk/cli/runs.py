@@ -53,7 +53,7 @@ def _lines(runs: "Sequence[PastRun]", *, compared: bool) -> Iterator[str]:
         if one.error:
             yield f"{one.name}: {one.error}"
         if one.unreadable_lines:
-            yield f"{one.name}: {one.unreadable_lines} damaged lines of metrics left out"
+            yield f"{one.name}: damaged lines of metrics left out: {one.unreadable_lines}"
     if not compared:
         return
     names = [one.name for one in runs]

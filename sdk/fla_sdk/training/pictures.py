@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fla_sdk.codec import Codec
-from fla_sdk.data.mixture import Part
 from fla_sdk.embodiment import Embodiment
 from fla_sdk.model import Batch
 
@@ -32,21 +31,21 @@ class Chunk(NamedTuple):
     """`[T, A]`: those of the demonstration."""
 
 
-def samples(batch: Batch, origin: NDArray[np.int32], parts: Sequence[Part]) -> dict[str, Picture]:
+def samples(batch: Batch, origin: NDArray[np.int32], codecs: Sequence[Codec]) -> dict[str, Picture]:
     """`samples/<robot>`: its first samples of a batch below each other, its cameras beside each other.
 
-    `origin` is the batch's of this process, and `parts` are those of the mixture.
+    `origin` is the batch's of this process, and `codecs` are those of the mixture's parts.
     """
     images = {slot: _local(images) for slot, images in batch.inputs.images.items()}
+    robots = np.array([codec.embodiment.name for codec in codecs])
     found: dict[str, Picture] = {}
-    for codec in {part.codec.embodiment.name: part.codec for part in parts}.values():
-        of_robot = [part.codec.embodiment.name == codec.embodiment.name for part in parts]
-        rows = np.flatnonzero(np.asarray(of_robot)[origin[:, 0]])[:SAMPLES]
-        cameras = {slot: name for slot, name in _cameras(codec).items() if slot in images}
+    for codec in codecs:
+        name = codec.embodiment.name
+        rows = np.flatnonzero(robots[origin[:, 0]] == name)[:SAMPLES]
+        cameras = {slot: camera for slot, camera in _cameras(codec).items() if slot in images}
         if len(rows) and cameras:
-            found[f"samples/{codec.embodiment.name}"] = np.hstack(
-                [_column(name, images[slot][rows]) for slot, name in cameras.items()]
-            )
+            columns = [_column(camera, images[slot][rows]) for slot, camera in cameras.items()]
+            found[f"samples/{name}"] = np.hstack(columns)
     return found
 
 

@@ -3,6 +3,7 @@
 import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from statistics import fmean
 
@@ -13,8 +14,8 @@ from fla_sdk.training.runs_table import HEAD, NUMBERS, final_values, rows, shown
 COLOURS = ("#3b82f6", "#f97316", "#16a34a", "#a855f7", "#dc2626", "#0891b2", "#ca8a04", "#db2777")
 """Told from each other on white and on black."""
 
-POINTS = 400
-"""Of a curve; a longer one is averaged."""
+POINTS = 250
+"""Of the longest curve; where there are more, they are averaged."""
 
 WIDTH, LEFT, TOP, BOTTOM = 500, 56, 20, 160
 """Pixels of a panel, and where its axes stand."""
@@ -46,7 +47,9 @@ def _remarks(runs: Sequence[PastRun]) -> Iterator[str]:
         if run.error:
             yield page.paragraph(page.marked(f"{run.name}: {run.error}", "error"))
         if run.unreadable_lines:
-            yield page.paragraph(page.marked(f"{run.name}: {run.unreadable_lines} damaged lines left out", "warning"))
+            yield page.paragraph(
+                page.marked(f"{run.name}: damaged lines of metrics left out: {run.unreadable_lines}", "warning")
+            )
 
 
 def _charts(runs: Sequence[PastRun]) -> Iterator[str]:
@@ -64,11 +67,11 @@ def _charts(runs: Sequence[PastRun]) -> Iterator[str]:
 
 def _panel(name: str, curves: Sequence[Curve]) -> str:
     """One metric of all runs as SVG, with the extremes on its axes."""
-    curves = [_thinned(curve) for curve in curves]
+    last = max(step for curve in curves for step in curve.steps)
+    curves = [_thinned(curve, every=last / POINTS) for curve in curves]
     values = [value for curve in curves for value in curve.values]
     scale = math.log if "loss" in name and min(values) > 0 else float
     low, high = scale(min(values)), scale(max(values))
-    last = max(step for curve in curves for step in curve.steps)
 
     def at(step: float, value: float) -> str:
         """A point; a level line runs through the middle."""
@@ -93,13 +96,11 @@ def _panel(name: str, curves: Sequence[Curve]) -> str:
     return f'<svg {size} role="img">{frame}{"".join(lines)}{text}</svg>'
 
 
-def _thinned(curve: Curve) -> Curve:
-    """At most `POINTS` points, means of as many neighbours each."""
-    size = math.ceil(len(curve.steps) / POINTS)
-    if size <= 1:
-        return curve
-    starts = range(0, len(curve.steps), size)
-    steps, values = (tuple(fmean(one[i : i + size]) for i in starts) for one in (curve.steps, curve.values))
+def _thinned(curve: Curve, *, every: float) -> Curve:
+    """One point for so many steps: means over them."""
+    points = zip(curve.steps, curve.values, strict=True)
+    bins = [list(some) for _, some in groupby(points, key=lambda point: point[0] // every if every else 0)]
+    steps, values = (tuple(fmean(point[i] for point in some) for some in bins) for i in (0, 1))
     return Curve(steps=steps, values=values)
 
 

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from fla_plugins.trackers.jsonl import JsonlRun
 
 
@@ -33,3 +36,18 @@ def test_a_resumed_run_replaces_the_steps_it_takes_again(tmp_path: Path) -> None
         (4, 2.0),
     ]
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_pictures_are_files_by_name_and_step(tmp_path: Path) -> None:
+    picture = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    run = JsonlRun(tmp_path, {})
+    for step in (10, 10, 200):  # a resumed run draws some of them again
+        run.image(step, "held_out/planar2", picture)
+    run.close()
+    files = sorted((tmp_path / "images").rglob("*.png"))
+    assert [str(file.relative_to(tmp_path)) for file in files] == [
+        "images/held_out/planar2/000010.png",
+        "images/held_out/planar2/000200.png",
+    ]
+    with Image.open(files[0]) as found:
+        np.testing.assert_array_equal(np.asarray(found), picture)
