@@ -101,13 +101,13 @@ def test_threads_do_not_change_the_order() -> None:
 
 @pytest.mark.parametrize("taken", [0, 1, 5, 12])
 def test_a_restored_stream_goes_on_with_the_next_batch(taken: int) -> None:
-    """Across the end of an epoch, and from a state that went through JSON."""
-    parts = (part("planar2", 13), part("planar3", 7))
-    stream = mixture(*parts)
+    """Across the end of an epoch, from a state that went through JSON, with another number of threads."""
+    parts = (part("planar2", 13, kind=Unsteady), part("planar3", 7, window=2))
+    stream = mixture(*parts, threads=1)
     take(stream, taken)
     state = json.loads(json.dumps(stream.state))
     ahead = take(stream, 6)
-    resumed = mixture(*parts)
+    resumed = mixture(*parts, threads=4)
     resumed.restore(state)
     assert same(ahead, take(resumed, 6))
 
