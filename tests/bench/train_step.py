@@ -1,6 +1,9 @@
-"""What a training step takes when the backbone is frozen, and what several draws of noise cost.
+"""What a training step takes: frozen backbone, adapters, everything trained; and what several draws of noise cost.
 
     .venv/bin/python tests/bench/train_step.py [--rounds N] [--batch N] [--cameras N] [--prompt N]
+    .venv/bin/python tests/bench/train_step.py --only frozen --language 512,18,4096,2,1,64 --image-size 112 --tokens 48
+
+The dimensions are by default a quarter of the published ones; each can be given.
 
 Pi0.5 in its published proportions (`proportions.py`), float32, AdamW, through the trainer's own `train_step`. The naive
 path (`naive.py`) runs both experts through all layers together and recomputes layers in the backward pass, as the
@@ -21,7 +24,7 @@ from flax import nnx
 from naive import Naive, reference_inputs
 from proportions import demonstration, observation, quarter, random_leaves
 
-from fla_models.configs import Pi0Config
+from fla_models.configs import GemmaConfig, LoraConfig, Pi0Config, SiglipConfig
 from fla_models.parameters import group
 from fla_models.pi0 import Pi0
 from fla_sdk.model import Batch
@@ -60,37 +63,94 @@ def difference(one: Any, other: Any) -> float:
     return max(float(np.abs(a[path] - b[path]).max() / np.abs(b[path]).max()) for path in a)
 
 
+MODES = {"frozen": BACKBONE, "lora": ("language", "action_expert"), "full": ()}
+TARGETS = {"frozen": 2.5, "lora": 1.15, "full": 1.15}
+
+
+def sizes(args: argparse.Namespace) -> Pi0Config:
+    """The model that the arguments ask for."""
+    config = quarter()
+
+    def gemma(text: str) -> GemmaConfig:
+        width, depth, mlp_dim, heads, kv_heads, head_dim = map(int, text.split(","))
+        return GemmaConfig(width=width, depth=depth, mlp_dim=mlp_dim, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
+
+    changes: dict[str, Any] = {}
+    if args.language:
+        changes["language"] = gemma(args.language)
+    if args.expert:
+        changes["expert"] = gemma(args.expert)
+    if args.vision:
+        width, depth, mlp_dim, heads, patch = map(int, args.vision.split(","))
+        changes["vision"] = SiglipConfig(width=width, depth=depth, mlp_dim=mlp_dim, heads=heads, patch=patch)
+    for name in ("horizon", "dtype", "vocab_size"):
+        if (value := getattr(args, name)) is not None:
+            changes[name] = value
+    return attrs.evolve(config, image_size=(args.image_size, args.image_size), max_tokens=args.tokens, **changes)
+
+
+def with_adapters(config: Pi0Config) -> Pi0Config:
+    """As openpi's low-memory configs have them."""
+
+    def adapted(gemma: GemmaConfig, rank: int) -> GemmaConfig:
+        lora = LoraConfig(rank=rank, alpha=float(rank))
+        return attrs.evolve(gemma, lora_attention=lora, lora_mlp=lora)
+
+    return attrs.evolve(config, language=adapted(config.language, 16), expert=adapted(config.expert, 32))
+
+
 def main() -> None:
     """Print medians and ratios."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--cameras", type=int, default=3)
-    parser.add_argument("--prompt", type=int, default=40)
+    parser.add_argument("--prompt", type=int, default=40, help="tokens that are real")
+    parser.add_argument("--tokens", type=int, default=200, help="longest prompt, which the naive path pads to")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--vision", metavar="WIDTH,DEPTH,MLP,HEADS,PATCH")
+    parser.add_argument("--language", metavar="WIDTH,DEPTH,MLP,HEADS,KV_HEADS,HEAD_DIM")
+    parser.add_argument("--expert", metavar="WIDTH,DEPTH,MLP,HEADS,KV_HEADS,HEAD_DIM")
+    parser.add_argument("--horizon", type=int)
+    parser.add_argument("--vocab-size", type=int)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"))
+    parser.add_argument("--only", choices=(*MODES, "draws"), action="append", help="may be repeated")
     args = parser.parse_args()
-    config = quarter()
-    leaves = random_leaves(config)
+    config = sizes(args)
     batch = demonstration(observation(config, cameras=args.cameras, prompt=args.prompt, batch=args.batch), config)
     padded = batch._replace(inputs=reference_inputs(batch.inputs, config))
-    of = functools.partial(attrs.evolve, config)
-
-    def ours(config: Pi0Config, batch: Batch, **freeze: Any) -> Callable[[], Any]:
-        return stepper(lambda rngs: Pi0(config, rngs=rngs), leaves, batch, **freeze)
-
-    def naive(batch: Batch) -> Callable[[], Any]:
-        return stepper(lambda rngs: Naive(config, rngs=rngs), leaves, batch)
-
-    cases = {"ours": ours(config, batch), "naive": naive(padded), "naive, same tokens": naive(batch)}
-    expected = cases["ours"]()
-    for name in ("naive", "naive, same tokens"):
-        print(f"{name}: gradients differ by {difference(expected, cases[name]()):.1e}")
-    print("frozen backbone: over ours, target x 2.5 (wall, processor time)")
-    show(interleaved(cases, rounds=args.rounds), against="ours")
+    chosen = args.only or [*MODES, "draws"]
+    for mode in (mode for mode in MODES if mode in chosen):
+        one = with_adapters(config) if mode == "lora" else config
+        leaves = random_leaves(one)
+        cases = {
+            "ours": stepper(lambda rngs, one=one: Pi0(one, rngs=rngs), leaves, batch, freeze=MODES[mode]),
+            "naive": stepper(lambda rngs, one=one: Naive(one, rngs=rngs), leaves, padded, freeze=MODES[mode]),
+            "naive, same tokens": stepper(
+                lambda rngs, one=one: Naive(one, rngs=rngs), leaves, batch, freeze=MODES[mode]
+            ),
+        }
+        expected = cases["ours"]()
+        for name in ("naive", "naive, same tokens"):
+            print(f"{mode}, {name}: gradients differ by {difference(expected, cases[name]()):.1e}")
+        print(f"{mode}: over ours, target x {TARGETS[mode]} (wall, processor time)")
+        show(interleaved(cases, rounds=args.rounds), against="ours")
+    if "draws" not in chosen:
+        return
+    leaves = random_leaves(config)
     for title, options, freeze, data in (
         ("frozen backbone", {}, BACKBONE, batch),
         ("insulated, everything trained", {"insulate": True}, (), written(batch)),
     ):
-        cases = {f"{k} draws": ours(of(flow_samples=k, **options), data, freeze=freeze) for k in (1, 8)}
+        cases = {
+            f"{k} draws": stepper(
+                lambda rngs, k=k, options=options: Pi0(attrs.evolve(config, flow_samples=k, **options), rngs=rngs),
+                leaves,
+                data,
+                freeze=freeze,
+            )
+            for k in (1, 8)
+        }
         print(f"{title}: draws of noise and time, target x 1.25 (wall, processor time)")
         show(interleaved(cases, rounds=args.rounds), against="1 draws")
 
