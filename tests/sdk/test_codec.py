@@ -19,6 +19,7 @@ from fla_sdk.sample import Sample
 from fla_sdk.testing import CharacterTokenizer, random_vectors
 
 ROBOTS = fla.load_plugins(environment={}).embodiments
+WIDEST = max(max(robot.state.width, robot.action.width) for robot in ROBOTS.values())
 SLOTS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
 SPEC = ModelSpec(image_slots=SLOTS, image_size=(16, 16), action_dim=32, horizon=5, max_tokens=1000)
 
@@ -78,19 +79,19 @@ def test_encoding_twice_gives_the_same_and_writes_to_nothing(robot: Embodiment, 
     assert_equal(path.encode_example(one), path.encode_example(one))
 
 
-@given(robot=robots, seed=seeds, kind=kinds, width=st.integers(14, 80))
+@given(robot=robots, seed=seeds, kind=kinds, width=st.integers(WIDEST, 80))
 @settings(max_examples=30)
 def test_padding_changes_nothing_for_the_robots_own_dimensions(
     robot: Embodiment, seed: int, kind: str, width: int
 ) -> None:
     """Neither the state's, nor the actions', nor the prompt; nor does junk in the padding reach the robot."""
     one = sample(robot, seed=seed)
-    tight = codec(robot, seed=seed, normalization=kind, action_dim=14)
+    tight = codec(robot, seed=seed, normalization=kind, action_dim=WIDEST)
     wide = codec(robot, seed=seed, normalization=kind, action_dim=width)
     a, b = tight.encode_example(one), wide.encode_example(one)
-    np.testing.assert_array_equal(a.inputs.state, b.inputs.state[:14])
+    np.testing.assert_array_equal(a.inputs.state, b.inputs.state[:WIDEST])
     np.testing.assert_array_equal(a.inputs.tokens, b.inputs.tokens)
-    np.testing.assert_array_equal(a.actions, b.actions[:, :14])
+    np.testing.assert_array_equal(a.actions, b.actions[:, :WIDEST])
     assert b.action_dims.tolist() == [i < robot.action.width for i in range(width)]
     junk = b.actions.copy()
     junk[:, robot.action.width :] = 1e6
