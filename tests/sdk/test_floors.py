@@ -28,7 +28,7 @@ MAY_USE_HEAVY = {"data", "training", "policy", "evaluation"}
 HEAVY = {
     *("jax", "flax", "optax", "orbax", "grain", "tensorstore", "pyarrow", "av", "mujoco", "dm_control", "gymnasium"),
     *("torch", "lerobot", "matplotlib", "rich", "sentencepiece", "safetensors", "scipy", "yaml"),
-    *("h5py", "huggingface_hub", "tokenizers"),
+    *("h5py", "huggingface_hub", "tokenizers", "wandb"),
 }
 
 

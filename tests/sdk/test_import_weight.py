@@ -21,7 +21,7 @@ HEAVY = {
         "torch",
     ),
     *("gymnasium", "lerobot", "matplotlib", "rich", "sentencepiece", "safetensors", "scipy", "yaml"),
-    *("h5py", "huggingface_hub", "tokenizers"),
+    *("h5py", "huggingface_hub", "tokenizers", "wandb"),
 }
 RECORDS = {"attr", "attrs", "cattrs", "pluggy"}
 

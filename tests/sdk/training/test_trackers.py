@@ -4,16 +4,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 import pytest
-from PIL import Image
 
 import fla_sdk as fla
 from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import load_plugins
 from fla_sdk.records import Tracker
-from fla_sdk.training import run_file
 from fla_sdk.training.trackers import Trackers
 from fla_sdk.training.trainer import Trainer
 
@@ -109,45 +106,6 @@ def test_pictures_are_drawn_for_those_who_take_them(tmp_path: Path) -> None:
         trackers.pictures(20, draw)
     assert album.pictures == [(0, "samples/planar2"), (20, "samples/planar2")]
     assert told == ["drawing pictures failed, training goes on: ValueError: no such font"]
-
-
-def test_a_run_goes_on_without_its_trackers(
-    small_run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    notes, album = Notes(), Album()
-    notes.broken = True
-
-    class Plugin:
-        @fla.hookimpl
-        def fla_trackers(self) -> Iterator[Tracker]:
-            yield _tracker("notes", notes)
-            yield _tracker("album", album)
-
-    registry = load_plugins()
-    registry.add(Plugin(), name="notes")
-    config = small_run(
-        tmp_path / "run",
-        steps=4,
-        save_every=4,
-        validate_every=2,
-        validate_batches=1,
-        trackers=["notes", "album", "jsonl"],
-    )
-    config = attrs.evolve(config, sources=[attrs.evolve(source, hold_out=0.3) for source in config.sources])
-    assert Trainer(config, plugins=registry).fit().step == 4
-    assert capsys.readouterr().out.count("tracker notes failed, training goes on: OSError: no space left") == 1
-    assert album.closed
-    assert [step for step, _ in album.logged] == [1, 2, 3, 4]
-    robots = ("planar2", "planar3")
-    expected = [(0, f"samples/{robot}") for robot in robots]
-    expected += [(step, f"held_out/{robot}") for step in (2, 4) for robot in robots]
-    assert sorted(album.pictures) == sorted(expected)
-    files = {str(file.relative_to(config.out / "images")) for file in (config.out / "images").rglob("*.png")}
-    assert files == {f"{name}/{step:06}.png" for step, name in expected}
-    with Image.open(config.out / "images/samples/planar3/000000.png") as picture:
-        assert np.asarray(picture).std() > 10  # something is to be seen
-    left = run_file.read(config.out)
-    assert left is not None and left.state == "finished" and left.config["steps"] == 4
 
 
 def test_a_tracker_that_could_not_work_is_refused_when_the_run_is_prepared(

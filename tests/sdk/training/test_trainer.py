@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import fla_sdk as fla
 from fla_sdk.errors import CheckpointError, ConfigError, UnknownNameError
 from fla_sdk.plugins import load_plugins
 from fla_sdk.policy import checkpoint, parameters
+from fla_sdk.training import run_file
 from fla_sdk.training.config import Optimizer, Penalty, Source, from_yaml, to_yaml
 from fla_sdk.training.reports import NonFiniteLoss
 from fla_sdk.training.trainer import Trainer
@@ -392,3 +393,43 @@ def test_events_come_in_order(small_run: Callable[..., Any], tmp_path: Path) -> 
     with pytest.raises(CheckpointError):
         Trainer(attrs.evolve(config, init=str(tmp_path / "nowhere"), out=tmp_path / "other"), plugins=registry).fit()
     assert recorder.events == []
+
+
+class FullDisk:
+    """A tracker's run that takes pictures and fails at everything else."""
+
+    def __init__(self) -> None:
+        self.pictures: list[tuple[int, str, float]] = []
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        raise OSError("no space left")
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        self.pictures.append((step, name, float(image.std())))
+
+    def close(self) -> None:
+        raise OSError("no space left")
+
+
+def test_a_run_goes_on_without_a_tracker_that_fails(
+    small_run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = FullDisk()
+
+    class Plugin:
+        @fla.hookimpl
+        def fla_trackers(self) -> fla.Tracker:
+            return fla.Tracker(name="full", description="", open=lambda folder, config: full)
+
+    registry = load_plugins()
+    registry.add(Plugin(), name="full")
+    config = small_run(tmp_path / "run", steps=3, trackers=["full", "jsonl"])
+    Trainer(config, plugins=registry).fit()
+    assert capsys.readouterr().out.count("tracker full failed, training goes on: OSError: no space left") == 1
+    assert [line["step"] for line in _lines(config.out)] == [1, 2, 3]
+    shown = {(step, name) for step, name, contrast in full.pictures if contrast > 10}
+    assert shown <= {(0, "samples/planar2"), (0, "samples/planar3")}
+    assert shown
+    left = run_file.read(config.out)
+    assert left is not None
+    assert (left.state, left.config["trackers"]) == ("finished", ["full", "jsonl"])

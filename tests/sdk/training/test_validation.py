@@ -67,6 +67,10 @@ def test_the_best_checkpoint_and_periodic_ones_stay(config: TrainConfig, registr
     lines = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
     losses = {line["step"]: line["held_out/loss"] for line in lines if "held_out/loss" in line}
     assert list(losses) == [3, 6, 9]
+    pictures = {
+        str(file.relative_to(config.out / "images" / "held_out")) for file in config.out.rglob("held_out/*/*.png")
+    }
+    assert pictures == {f"{robot}/{step:06}.png" for robot in ("planar2", "planar3") for step in losses}
     best = min(losses, key=lambda step: losses[step])
     folder = config.out / "checkpoints"
     assert checkpoint.best(folder) == best
