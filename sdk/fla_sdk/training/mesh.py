@@ -24,17 +24,22 @@ def make_mesh(*, fsdp_devices: int, batch_size: int, devices: Sequence[Any] | No
     Raises `ConfigError` when devices or batch cannot be divided.
     """
     devices = jax.devices() if devices is None else devices
-    if len(devices) % fsdp_devices:
-        raise ConfigError(
-            f"fsdp_devices is {fsdp_devices}, which does not divide the {len(devices)} devices of this run; "
-            f"take one of {', '.join(str(n) for n in range(1, len(devices) + 1) if len(devices) % n == 0)}"
-        )
-    if batch_size % len(devices):
-        raise ConfigError(
-            f"batch_size is {batch_size}, which cannot be divided evenly over {len(devices)} devices; "
-            f"take {max(batch_size // len(devices), 1) * len(devices)}"
-        )
+    check_division(fsdp_devices=fsdp_devices, batch_size=batch_size, devices=len(devices))
     return Mesh(np.asarray(devices).reshape(-1, fsdp_devices), ("batch", "fsdp"))
+
+
+def check_division(*, fsdp_devices: int, batch_size: int, devices: int) -> None:
+    """Raise `ConfigError` when devices or batch cannot be divided."""
+    if devices % fsdp_devices:
+        raise ConfigError(
+            f"fsdp_devices is {fsdp_devices}, which does not divide the {devices} devices of this run; "
+            f"take one of {', '.join(str(n) for n in range(1, devices + 1) if devices % n == 0)}"
+        )
+    if batch_size % devices:
+        raise ConfigError(
+            f"batch_size is {batch_size}, which cannot be divided evenly over {devices} devices; "
+            f"take {max(batch_size // devices, 1) * devices}"
+        )
 
 
 def split_axis(shape: Sequence[int], dtype: Any, *, devices: int, min_bytes: int = MIN_BYTES) -> int | None:

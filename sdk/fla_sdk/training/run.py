@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from fla_sdk.config import unstructure
 from fla_sdk.data.mixture import Mixture
-from fla_sdk.errors import CheckpointError, ConfigError, UnknownNameError
+from fla_sdk.errors import CheckpointError
 from fla_sdk.plugins import Registry, load_plugins
 from fla_sdk.policy import checkpoint, parameters, weights
 from fla_sdk.policy.fetch import fetch
@@ -27,6 +26,7 @@ from fla_sdk.training import hosts
 from fla_sdk.training import mesh as meshes
 from fla_sdk.training.config import TrainConfig
 from fla_sdk.training.feed import Feed, Served
+from fla_sdk.training.freezing import divide
 from fla_sdk.training.optimizer import make_optimizer
 from fla_sdk.training.pictures import Picture, chunks, samples
 from fla_sdk.training.preparation import Preparation
@@ -75,7 +75,8 @@ class Run:
         # --- Model ------------------------------------------------------------------------------------------------
 
         graph, flat = self._initial(scratch=bool(resume_from))
-        params, frozen, groups = self._divide(flat)
+        params, frozen = divide(config, self.prepared.family, self.prepared.spec, flat)
+        groups = {path: self.prepared.family.group(path) for path in flat}
 
         # --- Optimizer and state ----------------------------------------------------------------------------------
 
@@ -191,20 +192,6 @@ class Run:
         )
         print(report, flush=True)
         return graph, flat
-
-    def _divide(self, flat: Flat) -> tuple[Flat, Flat, dict[str, str]]:
-        """Trainable parameters, frozen ones in the type that they are kept in, and the group of each."""
-        config, prepared = self.config, self.prepared
-        groups = {path: prepared.family.group(path) for path in flat}
-        for name in config.freeze:
-            if name not in groups.values():
-                raise UnknownNameError("parameter group to freeze", name, set(groups.values()))
-        kept = jnp.dtype(config.frozen_dtype or prepared.spec.serving_dtype)
-        frozen = {path: jnp.asarray(leaf, kept) for path, leaf in flat.items() if groups[path] in config.freeze}
-        params = {path: leaf for path, leaf in flat.items() if path not in frozen}
-        if not params:
-            raise ConfigError(f"nothing is left to train: freeze covers every group ({', '.join(config.freeze)})")
-        return params, frozen, groups
 
     def _carried(self, regularizers: Sequence[Regularizer], params: Flat, *, begun: bool) -> tuple[Any, ...]:
         """What the regularizers carry at first; where a run has begun, a checkpoint replaces it."""
