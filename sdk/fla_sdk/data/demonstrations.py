@@ -15,12 +15,9 @@ from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import DataError, nearest
 from fla_sdk.normalization import fingerprint
 from fla_sdk.sample import Sample
-from fla_sdk.space import Space, default_aliases
+from fla_sdk.space import RESOLUTION, Space, default_aliases
 
 Floats = NDArray[np.floating]
-
-STILL = 1e-3
-"""Largest change of a state, in its own unit, that counts as standing still."""
 
 
 class Demonstrations:
@@ -115,11 +112,13 @@ class Demonstrations:
         return ends[np.searchsorted(ends, rows, side="right")]
 
     def _idle(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Of each row, whether the state stays within `STILL` for the rest of the chunk (or of the episode)."""
+        """Of each row, whether the state stays where it is, as far as its units tell, for the rest of the chunk."""
+        still = np.array([RESOLUTION[field.unit] for field in self.embodiment.state for _ in field.names])
         idle = np.ones(len(rows), np.bool_)
         last = self.episode_end(rows) - 1
         for step in range(1, self.horizon + 1):
-            idle &= np.abs(self.states[np.minimum(rows + step, last)] - self.states[rows]).max(axis=1) < STILL
+            later = self.states[np.minimum(rows + step, last)]
+            idle &= (np.abs(later - self.states[rows]) < still).all(axis=1)
         return idle
 
     def _check_finite(self) -> None:
