@@ -72,11 +72,12 @@ def resolve(arguments: argparse.Namespace, registry: fla.Registry) -> Any:
     """The `Plan` that the command line describes."""
     from fla_plugins.continual.plan import Plan
     from fla_sdk.cli.options import parse_options
+    from fla_sdk.cli.train import assignment, named
     from fla_sdk.config import override
 
-    recipe = _recipe(arguments.recipe, registry)
-    if changes := parse_options(arguments.set, flag="--set"):
-        recipe = override(recipe, changes, where="command line")
+    recipe = named(arguments.recipe, registry)
+    if arguments.set:
+        recipe = override(recipe, dict(map(assignment, arguments.set)), where="command line")
     tasks = [_task(text, arguments.embodiment) for text in arguments.task]
     tasks = _judged(tasks, arguments.benchmark, parse_options(arguments.option))
     shared = {
@@ -91,17 +92,6 @@ def resolve(arguments: argparse.Namespace, registry: fla.Registry) -> Any:
         out=arguments.out,
         **shared,
     )
-
-
-def _recipe(text: str, registry: fla.Registry) -> fla.TrainConfig:
-    from fla_sdk.training.config import from_yaml
-
-    file = Path(text)
-    if file.suffix not in (".yaml", ".yml"):
-        return registry.recipe(text).config()
-    if not file.is_file():
-        raise ConfigError(f"there is no config file {file}")
-    return from_yaml(file.read_text(), where=text)
 
 
 def _task(text: str, embodiment: str | None) -> Any:

@@ -4,7 +4,7 @@ Both are means over samples of something of one sample's gradient. The gradient 
 different samples cancel in it, and its square is up to the size of the batch too small.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,11 +32,9 @@ def mean_of_gradients(
     objective: Callable[[Flat, Any], jax.Array],
     fold: Callable[[jax.Array], jax.Array],
     params: Mapping[str, Any],
-    samples: Iterator[Any],
-    *,
-    count: int,
+    samples: Iterable[Any],
 ) -> dict[str, np.ndarray]:
-    """Path -> mean over `count` samples of `fold` of the gradient of `objective(params, sample)`.
+    """Path -> mean over all samples of `fold` of the gradient of `objective(params, sample)`.
 
     One sample at a time: memory holds parameters, one gradient and one sum. Samples are pytrees of arrays; each shape
     among them compiles once.
@@ -49,27 +47,29 @@ def mean_of_gradients(
     added = jax.jit(add, donate_argnums=0)
     held = {path: jnp.asarray(leaf) for path, leaf in params.items()}
     sums: Flat = {path: jnp.zeros(leaf.shape, jnp.float32) for path, leaf in held.items()}
-    for _ in range(count):
-        sums = added(sums, held, next(samples))
+    count = 0
+    for sample in samples:
+        sums = added(sums, held, sample)
+        count += 1
     return {path: np.asarray(leaf) / count for path, leaf in sums.items()}
 
 
 def fisher(
-    loss: Callable[[Flat, Any], jax.Array], params: Mapping[str, Any], samples: Iterator[Any], *, count: int
+    loss: Callable[[Flat, Any], jax.Array], params: Mapping[str, Any], samples: Iterable[Any]
 ) -> dict[str, np.ndarray]:
     """Diagonal of the empirical Fisher information, `loss` being minus the log-likelihood of one sample."""
-    return mean_of_gradients(loss, jnp.square, params, samples, count=count)
+    return mean_of_gradients(loss, jnp.square, params, samples)
 
 
 def sensitivity(
-    output: Callable[[Flat, Any], jax.Array], params: Mapping[str, Any], samples: Iterator[Any], *, count: int
+    output: Callable[[Flat, Any], jax.Array], params: Mapping[str, Any], samples: Iterable[Any]
 ) -> dict[str, np.ndarray]:
     """MAS: the mean of |gradient of the squared norm of the output| (arXiv:1711.09601, section 4.1)."""
 
     def squared(params: Flat, sample: Any) -> jax.Array:
         return jnp.sum(jnp.square(output(params, sample)))
 
-    return mean_of_gradients(squared, jnp.abs, params, samples, count=count)
+    return mean_of_gradients(squared, jnp.abs, params, samples)
 
 
 def measure(
@@ -106,9 +106,8 @@ def measure(
     def loss(params: Flat, sample: Any) -> jax.Array:
         fixed, rng, batch = sample
         steps = jnp.asarray(batch.action_steps, jnp.float32)
-        return jnp.sum(model(params, fixed).loss(rng, batch, train=False).steps * steps) / jnp.maximum(
-            jnp.sum(steps), 1
-        )
+        losses = model(params, fixed).loss(rng, batch, train=False)
+        return jnp.sum(losses.steps * steps) / jnp.maximum(jnp.sum(steps), 1)
 
     def velocity(params: Flat, sample: Any) -> jax.Array:
         fixed, rng, batch = sample
@@ -127,7 +126,7 @@ def measure(
                 advance()
 
         find, objective = (fisher, loss) if kind == "ewc" else (sensitivity, velocity)
-        found = find(objective, trained.params, one_by_one(), count=samples)
+        found = find(objective, trained.params, one_by_one())
     if earlier is not None:
         found = {path: gamma * np.asarray(earlier[path], np.float32) + leaf for path, leaf in found.items()}
     return found

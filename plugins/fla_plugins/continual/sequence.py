@@ -1,10 +1,10 @@
 """`Sequence`: trains a plan's tasks one after another, and measures all of them after each."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -13,11 +13,13 @@ import fla_sdk as fla
 from fla_plugins.continual import importance
 from fla_plugins.continual.plan import MEASURED, Plan, Task
 from fla_plugins.continual.trained import open_trained
+from fla_sdk.client import ChunkExecutor
 from fla_sdk.config import unstructure
-from fla_sdk.errors import ConfigError
-from fla_sdk.evaluation.benchmark import Evaluation, check, evaluate
-from fla_sdk.evaluation.server_process import server_process
+from fla_sdk.errors import ConfigError, UnknownNameError
+from fla_sdk.evaluation.benchmark import FIRST_SEED
+from fla_sdk.evaluation.episode import play
 from fla_sdk.policy import checkpoint, parameters
+from fla_sdk.terminal import progress
 from fla_sdk.training.preparation import Preparation, prepare
 from fla_sdk.training.validation import Validation
 
@@ -38,9 +40,7 @@ class Sequence:
         groups = {first.family.group(path) for path in parameters.shapes(first.family, first.model_config)}
         if plan.method == "lora-per-task" and "lora" not in groups:
             raise ConfigError(f"model {plan.recipe.model} has no adapters; take a recipe that has, such as pi05_lora")
-        for task in plan.tasks:
-            if task.benchmark is not None:
-                check(self._evaluation(task, ""), registry)
+        self._benches = {task.name: self._bench(task) for task in plan.tasks if task.benchmark is not None}
         graph, _ = parameters.abstract(first.family, first.model_config)
         # One seed for all, so that what is measured differs in the parameters alone.
         self._validations = [Validation(one.held_out, plan.recipe, graph) for one in self._tasks]
@@ -133,7 +133,7 @@ class Sequence:
                 task.name: {"loss": validation.measure(params)["held_out/loss"]}
                 for task, validation in zip(plan.tasks, self._validations, strict=True)
             }
-            for name, rate in self._successes(path).items():
+            for name, rate in (self._successes(path) if self._benches else {}).items():
                 scored[name]["success"] = rate
             if plan.method == "lora-per-task":
                 scored |= {plan.tasks[j].name: before[j][plan.tasks[j].name] for j in range(stage)}
@@ -141,24 +141,35 @@ class Sequence:
         return json.loads(file.read_text())
 
     def _successes(self, path: Path) -> dict[str, float]:
-        known = checkpoint.read_manifest(path).embodiments
-        judged = [task for task in self.plan.tasks if task.benchmark is not None and task.embodiment in known]
-        if not judged:
-            return {}
-        with server_process(path) as url:
-            results = [evaluate(self._evaluation(task, url), self.registry, label=task.name) for task in judged]
-        return {task.name: result.success.rate for task, result in zip(judged, results, strict=True)}
+        """In this process: nothing of what a server adds is compared here."""
+        policy = fla.Policy.load(path, plugins=self.registry)
+        judged = [task for task in self.plan.tasks if task.name in self._benches and task.embodiment in policy.codecs]
+        return {task.name: self._success(task, policy) for task in judged}
 
-    def _evaluation(self, task: Task, url: str) -> Evaluation:
+    def _success(self, task: Task, policy: fla.Policy) -> float:
+        benchmark, environment = self._benches[task.name]
+        executor = ChunkExecutor(policy, replan=min(benchmark.replan, policy.spec.horizon))
+
+        def act(environment: fla.Environment) -> Any:
+            return executor.act(lambda: {**environment.observe(), "embodiment": task.embodiment})
+
+        solved = 0
+        with progress(task.name, self.plan.episodes) as advance:
+            for number in range(self.plan.episodes):
+                executor.reset()
+                episode = play(environment, act, seed=FIRST_SEED + number, max_steps=benchmark.max_steps)
+                solved += episode.success
+                advance(f"{solved} of {number + 1} solved")
+        return solved / self.plan.episodes
+
+    def _bench(self, task: Task) -> tuple[fla.Benchmark, fla.Environment]:
         assert task.benchmark is not None
-        return Evaluation(
-            benchmark=task.benchmark,
-            embodiment=task.embodiment,
-            url=url,
-            episodes=self.plan.episodes,
-            options=task.options,
-            workers=min(os.cpu_count() or 1, self.plan.episodes),
-        )
+        benchmark = self.registry.benchmark(task.benchmark)
+        if task.embodiment not in benchmark.embodiments:
+            raise UnknownNameError(
+                f"embodiment of benchmark {benchmark.name!r}", task.embodiment, benchmark.embodiments
+            )
+        return benchmark, benchmark.make(task.embodiment, **task.options)
 
 
 def _keep_robots(path: Path, before: Path) -> None:

@@ -39,16 +39,15 @@ def test_the_start_outlives_the_parameters_it_was_taken_from() -> None:
 def test_parameters_that_the_checkpoint_lacks_are_pulled_to_zero(trained: Path) -> None:
     from fla_sdk.policy.checkpoint import read_params
 
-    folder = trained / "checkpoints" / "40"
-    params = {path: jnp.asarray(leaf) for path, leaf in read_params(folder).items()}
-    kept = L2SP.prepare(_beginning({**params, "adapter": jnp.array([3.0])}, folder, beta=0.5))
+    params = {path: jnp.asarray(leaf) for path, leaf in read_params(trained).items()}
+    kept = L2SP.prepare(_beginning({**params, "adapter": jnp.array([3.0])}, trained, beta=0.5))
     value = L2SP.penalty({**params, "adapter": jnp.array([2.0])}, kept, None)
     assert float(value) == 0.5 * 0.5 * 4
 
 
 def test_bad_options() -> None:
     params = {"a": jnp.zeros(1)}
-    with pytest.raises(ConfigError, match="beta is -1.0, must be at least 0, or null"):
+    with pytest.raises(ConfigError, match=r"beta is -1\.0, must be at least 0, or null"):
         L2SP.prepare(_beginning(params, beta=-1.0))
     with pytest.raises(ConfigError, match="has no field 'betta'; did you mean 'beta'"):
         L2SP.prepare(_beginning(params, betta=1.0))

@@ -1,6 +1,7 @@
 """The reaching task: what a seed fixes, what success asks for, what the ablations change."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,6 +226,23 @@ def test_before_reset_there_is_nothing_to_see_or_do() -> None:
     for use in (environment.observe, environment.render, lambda: environment.step(np.zeros(2))):
         with pytest.raises(ObservationError, match=r"call reset\(seed\) first"):
             use()
+
+
+def test_only_some_colours_are_asked_for() -> None:
+    def tasks(**options: Any) -> list[str]:
+        environment = make("planar2", **options)
+        found: list[str] = []
+        for seed in range(20):
+            environment.reset(seed)
+            found.append(environment.task)
+        return found
+
+    assert all("green" in task for task in tasks(asked=["green"]))
+    assert tasks(asked=["red", "green", "blue"]) == tasks()
+    with pytest.raises(UnknownNameError, match="colour of a planar target 'gren'; did you mean 'green'"):
+        make("planar2", asked=["gren"])
+    with pytest.raises(ConfigError, match="asked is empty"):
+        make("planar2", asked=[])
 
 
 def test_bad_options_are_named() -> None:
