@@ -5,7 +5,21 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from fla_sdk.cli import data, embodiments, evaluate, export, models, plugins, recipes, record, runs, serve, stats, train
+from fla_sdk.cli import (
+    data,
+    embodiments,
+    evaluate,
+    export,
+    models,
+    plan,
+    plugins,
+    recipes,
+    record,
+    runs,
+    serve,
+    stats,
+    train,
+)
 from fla_sdk.errors import FlaError
 from fla_sdk.plugins import Registry, load_plugins
 from fla_sdk.records import Command
@@ -18,6 +32,7 @@ BUILT_IN = (
     record.COMMAND,
     data.COMMAND,
     stats.COMMAND,
+    plan.COMMAND,
     train.COMMAND,
     runs.COMMAND,
     serve.COMMAND,

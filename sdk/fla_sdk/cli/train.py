@@ -111,14 +111,8 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
     """The recipe with everything that the command line changes."""
     from fla_sdk.training.recipe import change, fill
 
-    file = Path(arguments.recipe)
-    if file.suffix in (".yaml", ".yml"):
-        if not file.is_file():
-            raise ConfigError(f"there is no config file {file}")
-        config = from_yaml(file.read_text(), where=str(file))
-    else:
-        config = registry.recipe(arguments.recipe).config()
-    changes: dict[str, Any] = dict(_assignment(text) for text in arguments.set)
+    config = named(arguments.recipe, registry)
+    changes: dict[str, Any] = dict(assignment(text) for text in arguments.set)
     for name in (
         "out",
         "steps",
@@ -150,6 +144,16 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
     return change(config, changes, where="command line")
 
 
+def named(recipe: str, registry: Registry) -> TrainConfig:
+    """The config of a recipe's name, or of a YAML file."""
+    file = Path(recipe)
+    if file.suffix not in (".yaml", ".yml"):
+        return registry.recipe(recipe).config()
+    if not file.is_file():
+        raise ConfigError(f"there is no config file {file}")
+    return from_yaml(file.read_text(), where=str(file))
+
+
 def _statistics(text: str) -> tuple[str, str]:
     embodiment, _, place = text.partition("=")
     if not embodiment or not place:
@@ -157,7 +161,8 @@ def _statistics(text: str) -> tuple[str, str]:
     return embodiment, place
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """`--set FIELD=VALUE` as field and value."""
     import yaml
 
     field, equals, value = text.partition("=")
