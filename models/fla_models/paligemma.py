@@ -115,12 +115,13 @@ class PaliGemma(nnx.Module):
         if self.augment is None:
             return inputs
         images: dict[str, jax.Array] = {}
-        total = inputs.tokens.shape[0] if rows is None else rows.total
         for number, slot in enumerate(self._present_slots(inputs)):
+            shown = self.pixels(inputs, slot)
+            total = shown.shape[0] if rows is None else rows.total
             images[slot] = pixels.augment(
                 # openpi gives all cameras the same random numbers, and loses the saturation on its way.
                 cut(jax.random.split(rng if self.openpi else jax.random.fold_in(rng, number), total), rows),
-                self.pixels(inputs, slot),
+                shown,
                 self.augment,
                 fixed_camera="wrist" not in slot,
                 saturate=not self.openpi,

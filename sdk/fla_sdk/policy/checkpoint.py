@@ -14,6 +14,7 @@ A checkpoint is written beside its place and renamed into it, so a folder named 
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,9 @@ def begin(
         waiting.append(_save(scratch / "train_state", dict(train_state)))
 
     def finish() -> Path:
-        for wait in waiting:
-            wait()
+        with ExitStack() as all_of_them:
+            for wait in waiting:
+                all_of_them.callback(wait)
         if first:
             for name, tensors in (importance or {}).items():
                 write_importance(scratch / "importance" / f"{name}.safetensors", tensors)

@@ -69,12 +69,12 @@ def fill(
 ) -> list[Source]:
     """One source per dataset of `data`.
 
-    `given` are values for each of them, or a single one for all; `shared` is for all. Without embodiments, the datasets
+    `given` are values for each of them, or, but for weights, a single one for all; `shared` is for all. Without embodiments, the datasets
     take the places of a recipe's `own` sources, which keep what else they say.
     """
     fields: dict[str, Sequence[Any]] = {}
     for field, values in given.items():
-        if len(values) == 1:
+        if len(values) == 1 and field != "weight":  # one weight for all says nothing
             values = [values[0]] * len(data)
         if values and len(values) != len(data):
             raise ConfigError(f"{len(data)} times --data but {len(values)} times --{field}; give one for each")

@@ -200,7 +200,7 @@ def test_exponents_are_numbers_in_config_files() -> None:
 
 
 def test_sources_and_their_flags_must_match(fails: Fails, arms: dict[str, Path]) -> None:
-    data = ["train", "pi05_tiny", *(word for path in arms.values() for word in ("--data", path))]
+    data = ["train", "pi05_tiny", "--dry-run", *(word for path in arms.values() for word in ("--data", path))]
     assert "which robot made the data?" in fails(*data)
     three = [word for name in ("planar2", "planar3", "aloha") for word in ("--embodiment", name)]
     assert "2 times --data but 3 times --embodiment" in fails(*data, *three)

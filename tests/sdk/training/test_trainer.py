@@ -242,6 +242,7 @@ def test_a_disk_that_is_full_costs_a_checkpoint_and_not_the_run(
             return finish
 
         def fail() -> Path:
+            shutil.rmtree(finish())
             raise OSError(errno.ENOSPC, "No space left on device")
 
         return fail
