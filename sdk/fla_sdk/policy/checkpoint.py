@@ -109,8 +109,8 @@ def begin(
 ) -> Callable[[], Path]:
     """Begin to write checkpoint `<folder>/<step>`; the result writes the rest and returns its path.
 
-    Arrays may change as soon as this returns. An older checkpoint of the same step is replaced. Several processes of one
-    run all call both, and each writes the pieces of arrays that it has.
+    Arrays may change as soon as this returns. An older checkpoint of the same step is replaced. Several processes of
+    one run all call both, and each writes the pieces of arrays that it has.
 
     `importance` is regularizer -> path -> array. `best` notes that no other one validated better. `keep_files` is
     called with the folder for the model's own files.

@@ -69,8 +69,8 @@ def fill(
 ) -> list[Source]:
     """One source per dataset of `data`.
 
-    `given` are values for each of them, or, but for weights, a single one for all; `shared` is for all. Without embodiments, the datasets
-    take the places of a recipe's `own` sources, which keep what else they say.
+    `given` are values for each of them, or, but for weights, a single one for all; `shared` is for all. Without
+    embodiments, the datasets take the places of a recipe's `own` sources, which keep what else they say.
     """
     fields: dict[str, Sequence[Any]] = {}
     for field, values in given.items():
