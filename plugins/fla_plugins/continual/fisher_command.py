@@ -18,7 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--embodiment", action="append", required=True, metavar="NAME", help="robot of each --data, or one for all"
     )
     parser.add_argument(
-        "--kind", default="ewc", help="ewc: Fisher information (default); mas: sensitivity of the output"
+        "--kind",
+        choices=("ewc", "mas"),
+        default="ewc",
+        help="ewc: Fisher information (default); mas: sensitivity of the output",
     )
     parser.add_argument("--samples", type=int, default=1000, help="default 1000; one backward pass each")
     parser.add_argument("--seed", type=int, default=0, help="of noise and times")

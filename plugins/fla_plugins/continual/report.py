@@ -22,13 +22,18 @@ def to_json(plan: Plan, found: list[list[Scored]]) -> dict[str, Any]:
         measures = [attrs.asdict(scores(one)) for one in matrices]
         sign = -1 if kind == "loss" else 1
         tree[kind] = {
-            "matrix": (sign * np.mean(matrices, axis=0)).tolist(),
+            "matrix": [[_known(sign * one) for one in row] for row in np.mean(matrices, axis=0)],
             **{
                 name: _spread([one[name] for one in measures], sign if name != "backward" else 1)
                 for name in measures[0]
             },
         }
     return tree
+
+
+def _known(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)
 
 
 def _spread(values: list[float], sign: int) -> dict[str, float]:
@@ -47,7 +52,7 @@ def table(plan: Plan, tree: dict[str, Any]) -> str:
         lines += ["", f"{kind} of each task after each stage ({plan.method}, mean of {plan.seeds} seeds)"]
         lines.append(" " * (width + 2) + "".join(name.rjust(width) for name in names))
         for name, row in zip(names, found["matrix"], strict=True):
-            cells = ("-" if np.isnan(value) else _number(value, kind) for value in row)
+            cells = ("-" if value is None else _number(value, kind) for value in row)
             lines.append(f"  {name.ljust(width)}" + "".join(cell.rjust(width) for cell in cells))
         for field, meaning in _MEANINGS.items():
             mean, std = found[field]["mean"], found[field]["std"]

@@ -33,8 +33,7 @@ class Sequence:
     def __init__(self, plan: Plan, registry: fla.Registry) -> None:
         """Raises `ConfigError` when `plan.out` holds another plan, and whatever is wrong with tasks and recipe."""
         self.plan, self.registry = plan, registry
-        self._claim()
-        self._freeze_statistics()
+        self._freeze_statistics(known=self._is_known())
         self._tasks = [self._prepare(task) for task in plan.tasks]
         first = self._tasks[0]
         groups = {first.family.group(path) for path in parameters.shapes(first.family, first.model_config)}
@@ -44,6 +43,7 @@ class Sequence:
         graph, _ = parameters.abstract(first.family, first.model_config)
         # One seed for all, so that what is measured differs in the parameters alone.
         self._validations = [Validation(one.held_out, plan.recipe, graph) for one in self._tasks]
+        self._file.write_text(json.dumps(self._written, indent=2))
 
     def run(self) -> list[list[Scored]] | None:
         """Seed -> stage -> what was measured after it; None when it was interrupted."""
@@ -62,19 +62,28 @@ class Sequence:
 
     # --- Before the first stage ---
 
-    def _claim(self) -> None:
-        """Write down the plan; refuse a folder that has another one."""
-        file = self.plan.out / "plan.json"
-        plan = unstructure(attrs.evolve(self.plan, out=Path(), seeds=1))
-        if file.is_file():
-            before = json.loads(file.read_text())
-            if differing := [name for name in plan if before.get(name) != json.loads(json.dumps(plan[name]))]:
-                both = "; ".join(f"{name}: {before.get(name)!r} there, {plan[name]!r} now" for name in differing)
-                raise ConfigError(f"{self.plan.out} holds another sequence ({both}); choose another --out")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(plan, indent=2))
+    @property
+    def _file(self) -> Path:
+        return self.plan.out / "plan.json"
 
-    def _freeze_statistics(self) -> None:
+    @property
+    def _written(self) -> dict[str, Any]:
+        """The plan as its file has it. More seeds may be added to those that are there."""
+        return json.loads(json.dumps(unstructure(attrs.evolve(self.plan, out=Path(), seeds=1))))
+
+    def _is_known(self) -> bool:
+        """Whether this plan has begun; raises `ConfigError` when another one has."""
+        if not self._file.is_file():
+            return False
+        before = json.loads(self._file.read_text())
+        if differing := [name for name, value in self._written.items() if before.get(name) != value]:
+            both = "; ".join(f"{name}: {before.get(name)!r} there, {self._written[name]!r} now" for name in differing)
+            raise ConfigError(f"{self.plan.out} holds another sequence ({both}); choose another --out")
+        return True
+
+    def _freeze_statistics(self, *, known: bool) -> None:
+        if not known:  # what a refused plan left may be of other data
+            shutil.rmtree(self.plan.out / "stats", ignore_errors=True)
         for task in self.plan.tasks:
             file = self.plan.stats(task.embodiment)
             if not file.is_file():

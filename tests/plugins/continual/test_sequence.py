@@ -74,7 +74,7 @@ def test_two_arms(
         (["--option=planar4.asked=red"], "unknown task 'planar4'; did you mean 'planar"),
         (["--benchmark=planer"], "did you mean 'planar'"),
         (["--benchmark=planar", '--option=planar2.asked=["rad"]'], "colour of a planar target 'rad'"),
-        (["--method=lora-per-task", "--set=init=nowhere"], "there is no checkpoint"),
+        (["--method=lora-per-task", "--set=init=nowhere"], "nowhere cannot be read: the path does not exist"),
     ],
 )
 def test_bad_input(
