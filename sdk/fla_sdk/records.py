@@ -160,7 +160,7 @@ class Beginning:
     """The checkpoint that the run starts from, on this machine; None from scratch."""
 
     resumes: bool = False
-    """A checkpoint of the run itself replaces what `prepare` returns: only its shapes matter, nothing has to be read."""
+    """A checkpoint of the run replaces what `prepare` returns: only its shapes matter, nothing has to be read."""
 
 
 @attrs.frozen(kw_only=True)

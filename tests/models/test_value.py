@@ -90,7 +90,7 @@ def test_value_depends_on_images_and_on_the_whole_prompt(model: Value, batch: Ba
 
 def test_what_it_refuses(model: Value, small: Any) -> None:
     with pytest.raises(ConfigError, match="returns"):
-        model.loss(jax.random.key(0), small.batch()).steps
+        model.loss(jax.random.key(0), small.batch())
     with pytest.raises(ConfigError, match="does not act"):
         model.sample(jax.random.key(0), small.batch().inputs)
     with pytest.raises(ConfigError, match="2 bins"):

@@ -117,5 +117,7 @@ def test_the_run_from_its_beginning(run: Run, golden: Any) -> None:
         state, metrics = run.step(state)
         seen.append(metrics)
     for name in ("loss", "grad_norm", "param_norm"):
-        np.testing.assert_allclose([m.scalars[name] for m in seen], run.want[f"train_info/{name}"], rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(
+            [m.scalars[name] for m in seen], run.want[f"train_info/{name}"], rtol=1e-4, err_msg=name
+        )
     _same(run, golden, state, l2=2e-4, projection=1e-3)
