@@ -28,9 +28,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "finetune": {"method": "finetune"},
     "replay-0.02": {"method": "replay", "replay": 0.02},
     "replay-0.1": {"method": "replay", "replay": 0.1},
-    "ewc-1e2": {"method": "ewc", "strength": 1e2},
     "ewc-1e3": {"method": "ewc", "strength": 1e3},
     "ewc-1e4": {"method": "ewc", "strength": 1e4},
+    "ewc-1e5": {"method": "ewc", "strength": 1e5},
 }
 RECIPE = TrainConfig(
     model="pi05/tiny",
@@ -90,19 +90,21 @@ def main() -> None:
                 continue
             begun, cpu = time.monotonic(), os.times()
             one = attrs.evolve(plan, **METHODS[name], out=out / name, seeds=seed + 1)
-            _share_first_stage(plan, one, out / "finetune")
+            alike = [other for other, changes in METHODS.items() if changes["method"] == one.method]
+            _share_first_stage(plan, one, [out / other for other in (*alike, "finetune")])
             Sequence(one, registry).run()
             spent = sum(os.times()[:2]) - sum(cpu[:2])
             print(f"{name}, seed {seed}: {time.monotonic() - begun:.0f} s, {spent:.0f} s of processor time", flush=True)
     print(json.dumps(_results(plan, registry, out, arguments.seeds), indent=2))
 
 
-def _share_first_stage(plan: Plan, one: Plan, finetuned: Path) -> None:
-    """The first stage has nothing to forget, and is the same for all."""
+def _share_first_stage(plan: Plan, one: Plan, others: list[Path]) -> None:
+    """The first stage has nothing to forget, and is the same for all; so are the importances after it."""
     for seed in range(one.seeds):
-        there = attrs.evolve(plan, out=finetuned).folder(seed, 0)
-        if there.exists() and not one.folder(seed, 0).exists():
-            shutil.copytree(there, one.folder(seed, 0))
+        for other in others:
+            there, here = attrs.evolve(plan, out=other).folder(seed, 0), one.folder(seed, 0)
+            if (there / "scores.json").exists() and not here.exists():
+                shutil.copytree(there, here)
 
 
 def _results(plan: Plan, registry: Any, out: Path, seeds: int) -> dict[str, Any]:
