@@ -4,7 +4,7 @@ State is counted exactly: shapes, types, and the rule by which `mesh.py` splits 
 step is an estimate from its trace (`cost.py`). No array is made, and no device is needed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from fla_sdk.training.devices import Device
 from fla_sdk.training.freezing import divide
 from fla_sdk.training.optimizer import make_optimizer
 from fla_sdk.training.preparation import resolve_model
-from fla_sdk.training.step import Penalty, init_state, train_step
+from fla_sdk.training.step import Penalty, TrainState, init_state, train_step
 
 USABLE = 0.9
 """Share of a device's memory that a plan fills; the rest is for the driver, libraries, and gaps between arrays."""
@@ -161,9 +161,9 @@ class Plan:
             yield f"  JAX takes {TAKEN_BY_JAX:.0%} of a GPU unless told: XLA_PYTHON_CLIENT_MEM_FRACTION={USABLE:g}"
         if self.floor is not None:
             yield from self._speed(self.floor)
+        width = max((len(change.what) for change in self.changes), default=0)
         if self.changes:
             yield "one thing to change, per device:"
-            width = max(len(change.what) for change in self.changes)
         for change in self.changes:
             verdict = "fits" if change.fits else "too much"
             yield f"  {change.what:{width}} {size(change.total):>9}, {verdict:8}  {change.setting}"
@@ -236,11 +236,15 @@ class Workload:
         parts = self.config.accumulate
         return -(-self.config.batch_size // (self.devices * parts)) * parts
 
+    def batch(self, rows: int) -> Batch:
+        """Of one device, as shapes."""
+        return example(self._spec, self._slots, rows)
+
     def memory(self, rows: int | None = None) -> Memory:
         """With `rows` samples on each device; those of the config if None."""
         rows = self.rows if rows is None else rows
         gradients = self._bytes(self.state.params)
-        batch = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self._batch(rows)))
+        batch = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(self.batch(rows)))
         return Memory(
             trained=gradients,
             frozen=self._bytes(self.state.frozen),
@@ -252,20 +256,27 @@ class Workload:
             batches=BATCHES * batch,
         )
 
+    @property
+    def step(self) -> Callable[..., Any]:
+        """State, batch and key -> state and metrics, as training compiles it but for what is only reported."""
+        return partial(
+            train_step,
+            graph=self._graph,
+            optimizer=self._optimizer,
+            schedule=self._schedule,
+            ema_decay=self.config.ema_decay,
+            accumulate=self.config.accumulate,
+            penalties=self._penalties,
+        )
+
+    def arguments(self, rows: int) -> tuple[TrainState, Batch, Any]:
+        """Of `step` on one device, as shapes."""
+        return self.state, self.batch(rows), jax.eval_shape(lambda: jax.random.key(0))
+
     def cost(self, rows: int) -> Cost:
         """Of one step on one device."""
         if rows not in self._costs:
-            step = partial(
-                train_step,
-                graph=self._graph,
-                optimizer=self._optimizer,
-                schedule=self._schedule,
-                ema_decay=self.config.ema_decay,
-                accumulate=self.config.accumulate,
-                penalties=self._penalties,
-            )
-            key = jax.eval_shape(lambda: jax.random.key(0))
-            self._costs[rows] = cost(step, self.state, self._batch(rows), key, held=self._held)
+            self._costs[rows] = cost(self.step, *self.arguments(rows), held=self._held)
         return self._costs[rows]
 
     def largest_batch(self, usable: float) -> int:
@@ -337,9 +348,6 @@ class Workload:
             axis = meshes.split_axis(leaf.shape, leaf.dtype, devices=count)
             total += leaf.size * leaf.dtype.itemsize / (1 if axis is None else count)
         return total
-
-    def _batch(self, rows: int) -> Batch:
-        return example(self._spec, self._slots, rows)
 
 
 def example(spec: ModelSpec, slots: Sequence[str], rows: int) -> Batch:
