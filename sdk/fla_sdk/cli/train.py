@@ -96,6 +96,7 @@ def run(arguments: argparse.Namespace, registry: Registry) -> int:
         print(to_yaml(trainer.config))
         for line in preview(trainer.config, trainer.prepared):
             print(f"# {line}".rstrip())  # so that all of it is YAML
+        print(f"#\n# {_memory(trainer.config, registry)}")
         return 0
     result = trainer.fit(
         resume=arguments.resume, overwrite=arguments.overwrite, accept_changes=arguments.accept_changes
@@ -105,6 +106,16 @@ def run(arguments: argparse.Namespace, registry: Registry) -> int:
         return 128 + result.signal
     print(f"done: serve it with `fla serve {result.checkpoint}`")
     return 0
+
+
+def _memory(config: TrainConfig, registry: Registry) -> str:
+    import jax
+
+    from fla_sdk.terminal import size
+    from fla_sdk.training.plan import Workload
+
+    memory = Workload(config, registry, devices=len(jax.devices())).memory()
+    return f"memory: about {size(memory.total)} per device, {size(memory.state)} of it between steps (see fla plan)"
 
 
 def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:

@@ -36,7 +36,7 @@ TAKEN_BY_JAX = 0.75
 BATCHES = 4
 """Batches on the devices: one in use, two that wait (`feed.py`), one on its way."""
 
-MOST_ROWS = 4096
+MOST_ROWS = 1024
 """Samples per device beyond which nobody looks for the largest batch."""
 
 
@@ -294,9 +294,9 @@ class Workload:
         if total(low) > usable:
             low, high = 1, low
         else:
-            high = 2 * low
+            high = 4 * low
             while total(high) <= usable:
-                low, high = high, 2 * high
+                low, high = high, 4 * high
                 if high * parts > MOST_ROWS:
                     return low * parts * self.devices
         if total(low) > usable:

@@ -22,7 +22,7 @@ def test_fits_or_not_is_the_exit_status(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*TINY, "--gpu", "4090", "--devices", "4", "--fsdp-devices", "2", "--json"]) == 0
+    assert main([*TINY, "--memory", "0.2GB", "--devices", "4", "--fsdp-devices", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     memory = found["memory"]
     assert found["total"] == sum(memory.values())
