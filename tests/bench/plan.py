@@ -18,8 +18,9 @@ from fla_sdk.plugins import Registry, load_plugins
 from fla_sdk.terminal import size
 from fla_sdk.training.demand import UTILISATION
 from fla_sdk.training.devices import known
-from fla_sdk.training.plan import USABLE, Workload
+from fla_sdk.training.plan import USABLE
 from fla_sdk.training.preparation import resolve_model
+from fla_sdk.training.workload import Workload
 
 RECIPES = ("pi05_frozen_backbone", "pi05_lora", "pi05_full_finetune")
 BATCHES = (1, 8, 32)

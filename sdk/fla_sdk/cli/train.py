@@ -86,6 +86,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, registry: Registry) -> int:
     """Exit status 0 when finished; 130 after Ctrl-C and 143 after SIGTERM, with a checkpoint to go on from."""
     from fla_sdk.training.config import to_yaml
+    from fla_sdk.training.plan import memory_here
     from fla_sdk.training.preview import preview
     from fla_sdk.training.trainer import Trainer
 
@@ -96,7 +97,7 @@ def run(arguments: argparse.Namespace, registry: Registry) -> int:
         print(to_yaml(trainer.config))
         for line in preview(trainer.config, trainer.prepared):
             print(f"# {line}".rstrip())  # so that all of it is YAML
-        print(f"#\n# {_memory(trainer.config, registry)}")
+        print(f"#\n# {memory_here(trainer.config, registry)}")
         return 0
     result = trainer.fit(
         resume=arguments.resume, overwrite=arguments.overwrite, accept_changes=arguments.accept_changes
@@ -106,16 +107,6 @@ def run(arguments: argparse.Namespace, registry: Registry) -> int:
         return 128 + result.signal
     print(f"done: serve it with `fla serve {result.checkpoint}`")
     return 0
-
-
-def _memory(config: TrainConfig, registry: Registry) -> str:
-    import jax
-
-    from fla_sdk.terminal import size
-    from fla_sdk.training.plan import Workload
-
-    memory = Workload(config, registry, devices=len(jax.devices())).memory()
-    return f"memory: about {size(memory.total)} per device, {size(memory.state)} of it between steps (see fla plan)"
 
 
 def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:

@@ -66,6 +66,9 @@ class Manifest:
 
     versions: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     git: str | None = None
+    sizes: Mapping[str, int] = attrs.field(factory=dict[str, int])
+    """Bytes of every file of the Orbax items, by its path in the checkpoint."""
+
     format: int = FORMAT
 
 
@@ -136,7 +139,8 @@ def begin(
                 (scratch / "assets" / name / "norm_stats.json").write_text(one.to_json())
             if keep_files is not None:
                 keep_files(scratch / FILES)
-            (scratch / "fla.json").write_text(json.dumps(unstructure(manifest), indent=2))
+            complete = attrs.evolve(manifest, sizes=_sizes(scratch))
+            (scratch / "fla.json").write_text(json.dumps(unstructure(complete), indent=2))
             replaced = folder / f".{manifest.step}.replaced"
             shutil.rmtree(replaced, ignore_errors=True)
             if target.exists():
@@ -149,6 +153,29 @@ def begin(
         return target
 
     return finish
+
+
+def _sizes(checkpoint: Path) -> dict[str, int]:
+    items = (checkpoint / "params", checkpoint / "train_state")
+    files = sorted(file for item in items for file in item.rglob("*") if file.is_file())
+    return {file.relative_to(checkpoint).as_posix(): file.stat().st_size for file in files}
+
+
+def _check_sizes(item: Path) -> None:
+    """Raise `DamagedCheckpoint` when files of an Orbax item are not as long as they were written.
+
+    Orbax itself notices late, with reads still under way, or not at all.
+    """
+    if not (item.parent / "fla.json").is_file():
+        return
+    for name, written in read_manifest(item.parent).sizes.items():
+        file = item.parent / name
+        if not file.is_relative_to(item):
+            continue
+        if not file.is_file():
+            raise DamagedCheckpoint(f"{file} is missing, of {written:,} bytes: copy the checkpoint again")
+        if (now := file.stat().st_size) != written:
+            raise DamagedCheckpoint(f"{file} has {now:,} bytes, {written:,} were written: copy the checkpoint again")
 
 
 def write(folder: Path, **contents: Any) -> Path:
@@ -305,6 +332,7 @@ def restore(folder: Path, *, target: Any = None, kind: Any = None) -> Any:
 
     if not folder.is_dir():
         raise DamagedCheckpoint(f"{folder} is missing: the checkpoint is not complete")
+    _check_sizes(folder)
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             if target is not None:

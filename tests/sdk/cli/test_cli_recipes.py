@@ -53,6 +53,7 @@ def test_a_written_config_is_commented_and_trains(
     assert isinstance(resolved, TrainConfig)
     assert resolved.batch_size == 4
     assert "# weights: none; all parameters begin anew\n" in shown
+    assert "# memory: about " in shown
     assert "base_0_rgb         [8, 64, 64, 3] uint8, " in shown
     assert "#   Task: planar arm 2: touch the " in shown
     assert not (tmp_path / "run").exists()

@@ -124,11 +124,28 @@ def test_parameters_without_a_manifest(registry: Any, copy: Path) -> None:
         Policy.load(copy, plugins=registry)
 
 
-def test_a_damaged_parameter_file(copy: Path) -> None:
-    """In a process of its own: Orbax leaves reads behind that fail later."""
-    largest = max((file for file in (copy / "params").rglob("*") if file.is_file()), key=lambda f: f.stat().st_size)
+def _largest(folder: Path) -> Path:
+    return max((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.stat().st_size)
+
+
+def test_a_parameter_file_that_was_cut_short_or_lost(registry: Any, copy: Path) -> None:
+    largest = _largest(copy / "params")
     content = largest.read_bytes()
     largest.write_bytes(content[: len(content) // 2])
+    with pytest.raises(
+        CheckpointError,
+        match=rf"{largest} has {len(content) // 2:,} bytes, {len(content):,} were written: copy the checkpoint again",
+    ):
+        Policy.load(copy, plugins=registry)
+    largest.unlink()
+    with pytest.raises(CheckpointError, match=rf"{largest} is missing, of {len(content):,} bytes"):
+        Policy.load(copy, plugins=registry)
+
+
+def test_a_damaged_parameter_file(copy: Path) -> None:
+    """In a process of its own: Orbax leaves reads behind that fail later."""
+    largest = _largest(copy / "params")
+    largest.write_bytes(bytes(largest.stat().st_size))
     command = [sys.executable, "-m", "fla_sdk.cli", "serve", str(copy), "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1

@@ -13,9 +13,10 @@ from fla_sdk.errors import ConfigError, UnknownNameError
 from fla_sdk.model import Batch
 from fla_sdk.training import devices, mesh
 from fla_sdk.training.config import Penalty, TrainConfig
-from fla_sdk.training.plan import Workload, plan
+from fla_sdk.training.plan import plan
 from fla_sdk.training.step import TrainState, train_step
 from fla_sdk.training.trainer import Trainer
+from fla_sdk.training.workload import Workload
 
 GB = 1e9
 
