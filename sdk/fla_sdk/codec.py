@@ -18,7 +18,7 @@ from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import ConfigError, DataError, StatsError, nearest
 from fla_sdk.model import ActionTokenizer, Batch, ModelInput, ModelSpec, Tokenizer
 from fla_sdk.normalization import NormStats, normalize, unnormalize
-from fla_sdk.sample import Sample
+from fla_sdk.sample import PendingImage, Sample
 
 Floats = NDArray[np.floating]
 
@@ -112,10 +112,11 @@ class Codec:
 
     def _inputs(self, sample: Sample, codes: Sequence[int] | None) -> ModelInput:
         state = self._known_state(sample.state)
-        images: dict[str, NDArray[np.uint8]] = {}
-        for camera in self.embodiment.cameras:
-            if camera.slot is not None and camera.name in sample.images:
-                images[camera.slot] = transforms.resize_with_pad(sample.images[camera.name], *self.spec.image_size)
+        images = {
+            camera.slot: _fitted(sample.images[camera.name], self.spec.image_size)
+            for camera in self.embodiment.cameras
+            if camera.slot is not None and camera.name in sample.images
+        }
         wording = self._wording(sample, state)
         prompt = prompts.write(self.tokenizer, wording, advantage=sample.advantage, codes=codes)
         what = "the prompt" if codes is None else f"the prompt with {len(codes)} tokens of actions"
@@ -153,6 +154,14 @@ class Codec:
 
     def _model_state(self, state: Floats) -> Floats:
         return model_state(self.embodiment, state)
+
+
+def _fitted(image: NDArray[np.uint8] | PendingImage, size: tuple[int, int]) -> NDArray[np.uint8] | PendingImage:
+    if isinstance(image, PendingImage):
+        if image.shape[:2] == size:
+            return image
+        image = image.decoded()
+    return transforms.resize_with_pad(image, *size)
 
 
 def _within(places: range, length: int) -> NDArray[np.bool_]:
@@ -217,7 +226,7 @@ def collate_inputs(
     slots = sorted(shapes)
     length = max(one.tokens.shape[-1] for one in inputs)
     return ModelInput(
-        images={s: np.stack([one.images.get(s, np.zeros(shapes[s], np.uint8)) for one in inputs]) for s in slots},
+        images={s: _stack_images([one.images.get(s) for one in inputs], shapes[s]) for s in slots},
         image_masks={s: np.array([bool(one.image_masks.get(s, False)) for one in inputs]) for s in slots},
         state=np.stack([one.state for one in inputs]),
         tokens=np.stack([transforms.pad(one.tokens, length) for one in inputs]),
@@ -227,12 +236,23 @@ def collate_inputs(
     )
 
 
+def _stack_images(images: Sequence[NDArray[np.uint8] | PendingImage | None], shape: Sequence[int]) -> NDArray[np.uint8]:
+    """`[B, H, W, 3]`, zeros where there is none."""
+    stacked = np.empty((len(images), *shape), np.uint8)
+    for place, image in zip(stacked, images, strict=True):
+        if isinstance(image, PendingImage):
+            image.into(place)
+        else:
+            place[...] = 0 if image is None else image
+    return stacked
+
+
 def _stack_masks(masks: Sequence[NDArray[np.bool_] | None], length: int) -> NDArray[np.bool_] | None:
     """`[B, length]`, False where there is none; None when none has any."""
     if all(mask is None for mask in masks):
         return None
     known = [np.zeros(0, np.bool_) if mask is None else mask for mask in masks]
-    return np.stack([np.pad(mask, (0, length - len(mask))) for mask in known])
+    return np.stack([transforms.pad(mask, length) for mask in known])
 
 
 def _stack_known(arrays: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:

@@ -1,10 +1,32 @@
 """`Sample`: one moment of one robot, in the robot's own terms."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PendingImage:
+    """An image that is decoded when it is needed, into where it is needed: a batch is then written once."""
+
+    shape: tuple[int, int, int]
+    """`(H, W, 3)`."""
+
+    into: Callable[[NDArray[np.uint8]], None]
+    """Writes the image, uint8 RGB, to an array of `shape`."""
+
+    def decoded(self) -> NDArray[np.uint8]:
+        """`[H, W, 3]`."""
+        image = np.empty(self.shape, np.uint8)
+        self.into(image)
+        return image
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """What numpy makes of it."""
+        return self.decoded() if dtype is None else self.decoded().astype(dtype)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -14,8 +36,8 @@ class Sample:
     Units are the embodiment's: radians, metres, gripper fractions as its `Space`s declare them.
     """
 
-    images: Mapping[str, NDArray[np.uint8]]
-    """Camera name -> `[H, W, 3]`, RGB. A camera that gave no image is absent."""
+    images: Mapping[str, NDArray[np.uint8] | PendingImage]
+    """Camera name -> `[H, W, 3]`, RGB; a camera that gave no image is absent. Training reads them pending."""
 
     state: NDArray[np.floating]
     """`[S]`, in the order of `Embodiment.state`."""

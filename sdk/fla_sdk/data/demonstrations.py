@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from fla_sdk.data.wording import Wording
 from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import DataError, nearest
 from fla_sdk.normalization import fingerprint
-from fla_sdk.sample import Sample
+from fla_sdk.sample import PendingImage, Sample
 from fla_sdk.space import RESOLUTION, Space, default_aliases
 
 Floats = NDArray[np.floating]
@@ -86,10 +86,17 @@ class Demonstrations:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
+        return self._sample(index, self.dataset.frame)
+
+    def pending(self, index: int) -> Sample:
+        """The sample with images to be decoded later, where the dataset can put that off."""
+        return self._sample(index, getattr(self.dataset, "pending", self.dataset.frame))
+
+    def _sample(self, index: int, frame: Callable[[str, int], NDArray[np.uint8] | PendingImage]) -> Sample:
         row = int(self.rows[index])
         rows, is_pad = self.window(row)
         return Sample(
-            images={camera: self.dataset.frame(key, row) for camera, key in self.camera_keys.items()},
+            images={camera: frame(key, row) for camera, key in self.camera_keys.items()},
             state=self.states[row],
             task=self.wording(row),
             actions=self.actions[rows],

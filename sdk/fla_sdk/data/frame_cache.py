@@ -27,6 +27,7 @@ from fla_sdk.data.frame_store import FrameStore
 from fla_sdk.errors import DataError, EpisodeError
 from fla_sdk.home import data_home, locked, refuse_without_space
 from fla_sdk.normalization import fingerprint
+from fla_sdk.sample import PendingImage
 from fla_sdk.terminal import duration, progress, size
 
 BUILD_THREADS = min(16, os.cpu_count() or 1)
@@ -95,10 +96,15 @@ class CachedFrames:
 
     def frame(self, name: str, row: int) -> NDArray[np.uint8]:
         """RGB `[height, width, 3]`; as the dataset gives it for a camera that is not cached."""
+        image = self.pending(name, row)
+        return image.decoded() if isinstance(image, PendingImage) else image
+
+    def pending(self, name: str, row: int) -> NDArray[np.uint8] | PendingImage:
+        """The frame, read but not decoded yet."""
         if name not in self.stores:
             return self.dataset.frame(name, row)
         encoded = self.stores[name].read(row)
-        return self.format.decode(self._encoded(name, row) if encoded is None else encoded)
+        return self.format.pending(self._encoded(name, row) if encoded is None else encoded)
 
     def _encoded(self, camera: str, row: int) -> bytes:
         return self.format.encode(self.dataset.frame(camera, row))

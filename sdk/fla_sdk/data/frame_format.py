@@ -1,6 +1,7 @@
 """`FrameFormat`: how a camera frame lies in the frame cache."""
 
 import io
+from functools import partial
 from typing import Any
 
 import attrs
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fla_sdk.errors import ConfigError
+from fla_sdk.sample import PendingImage
 from fla_sdk.transforms import resize_with_pad
 
 
@@ -48,12 +50,16 @@ class FrameFormat:
         Image.fromarray(fitted).save(buffer, "JPEG", quality=self.quality)
         return buffer.getvalue()
 
-    def decode(self, encoded: bytes) -> NDArray[np.uint8]:
-        """`[height, width, 3]`."""
+    def pending(self, encoded: bytes) -> PendingImage:
+        """`[height, width, 3]`, still to be decoded."""
+        return PendingImage(shape=(*self.size, 3), into=partial(self._decode, encoded))
+
+    def _decode(self, encoded: bytes, into: NDArray[np.uint8]) -> None:
         if self.quality is None:
-            return np.frombuffer(encoded, np.uint8).reshape(*self.size, 3)
+            into[...] = np.frombuffer(encoded, np.uint8).reshape(into.shape)
+            return
         # Pillow gives the same pixels in twice the processor time, and its threads wait for each other.
         import simplejpeg  # pyright: ignore[reportMissingTypeStubs]
 
         library: Any = simplejpeg
-        return library.decode_jpeg(encoded, "RGB")
+        library.decode_jpeg(encoded, "RGB", buffer=into)

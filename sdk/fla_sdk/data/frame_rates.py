@@ -70,7 +70,7 @@ def measure(
 
     def read(row: int) -> None:
         for encoded in rows[row % len(rows)]:
-            form.decode(encoded)
+            form.pending(encoded).decoded()
 
     return FrameRates(
         decoded=_rate(decode, [order(n, rising=False) for n in range(threads)], seconds=0.5 * seconds),

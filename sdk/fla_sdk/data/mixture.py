@@ -188,7 +188,7 @@ class _Encoder:
         demonstrations, substitutes = self._demonstrations, np.random.default_rng([self._seed, place])
         for _ in range(SUBSTITUTES):
             try:
-                return demonstrations[place], int(demonstrations.rows[place])
+                return demonstrations.pending(place), int(demonstrations.rows[place])
             except EpisodeError as error:
                 demonstrations.quarantine.add(demonstrations.dataset.path, error.episode, str(error))
                 place = int(substitutes.integers(len(demonstrations)))

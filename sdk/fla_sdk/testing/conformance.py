@@ -157,7 +157,7 @@ def _check_codec(embodiment: Embodiment, spec: ModelSpec, normalization: str, se
     )
     observed = embodiment.observe(embodiment.example_observation(seed))
     sample = Sample(
-        images={name: _frozen(image) for name, image in observed.images.items()},
+        images={name: _frozen(np.asarray(image)) for name, image in observed.images.items()},
         state=_frozen(states[0]),
         task=observed.task,
         actions=_frozen(actions),

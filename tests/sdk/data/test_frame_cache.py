@@ -102,7 +102,7 @@ def test_other_cameras_pass_through(tmp_path: Path) -> None:
 @given(height=st.integers(1, 20), width=st.integers(1, 20), quality=st.sampled_from([1, 50, 95, None]))
 def test_any_size_can_be_kept(height: int, width: int, quality: int | None) -> None:
     form = FrameFormat(size=(height, width), quality=quality)
-    image = form.decode(form.encode(np.full((24, 32, 3), 200, np.uint8)))
+    image = form.pending(form.encode(np.full((24, 32, 3), 200, np.uint8))).decoded()
     assert image.shape == (height, width, 3) and image.dtype == np.uint8
 
 
