@@ -12,6 +12,7 @@
     ├── ObservationError     an observation that does not fit the embodiment
     ├── ProtocolError        bytes on the wire, or values for it, that the protocol has no room for
     └── ServerError          what a policy server answered instead of actions
+        ├── Overloaded       too many robots at once: ask again later
         └── ConnectionLost   no answer: unreachable, closed, or past a time limit
 
 This module imports nothing but the standard library: the robot's client raises from it too.
@@ -86,6 +87,19 @@ class ProtocolError(FlaError):
 
 class ServerError(FlaError):
     """What a policy server answered instead of actions."""
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        """`code` is the server's word for the kind of error (docs/protocol.md); None when it gave none."""
+        super().__init__(message)
+        self.code = code
+
+
+class Overloaded(ServerError):
+    """The policy server has more to do than it can; ask again after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
 
 
 class ConnectionLost(ServerError):
