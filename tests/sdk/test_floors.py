@@ -14,7 +14,7 @@ ROOTS = {"fla_sdk": "sdk", "fla_models": "models", "fla_embodiments": "embodimen
 FLOORS = (
     {"errors"},
     {"config", "environment", "hookspecs", "model", "normalization", "sample", "space", "transforms"},
-    {"home", "terminal", "wire"},
+    {"home", "schema", "terminal", "wire"},
     {"client", "embodiment", "prompts", "records"},
     {"codec", "plugins"},
     {"data", "policy"},
