@@ -113,7 +113,7 @@ def test_cameras_without_a_slot_are_left_out() -> None:
     robot = ROBOTS["aloha"]
     one = sample(robot)
     assert "cam_low" in one.images
-    changed = {**one.images, "cam_low": 255 - np.asarray(one).images["cam_low"]}
+    changed = {**one.images, "cam_low": 255 - np.asarray(one.images["cam_low"])}
     assert_equal(codec(robot).encode(one), codec(robot).encode(attrs.evolve(one, images=changed)))
 
 
