@@ -1,15 +1,25 @@
 """What runs on the robot: needs only numpy, msgpack and websockets, on Python 3.10 and newer.
 
-from fla_sdk.client import ChunkExecutor, PolicyClient
+from fla_sdk.client import AsynchronousExecutor, PolicyClient, Runtime, SafetyFilter
 
-with PolicyClient("ws://gpu-box:8000", embodiment="so101") as policy:
-    executor = ChunkExecutor(policy, replan=8)
-    while working:
-        robot.move(executor.act(robot.observe))
+with PolicyClient("ws://gpu-box:8000", embodiment="so101") as policy, AsynchronousExecutor(policy) as executor:
+    Runtime(robot, executor, rate_hz=30, safety=SafetyFilter(policy.robot, rate_hz=30)).run_episode(limit_s=60)
 """
 
-from fla_sdk.client.chunk import ActionChunk, ChunkExecutor
+from fla_sdk.client.async_policy_client import AsyncPolicyClient
+from fla_sdk.client.asynchronous import AsynchronousExecutor
+from fla_sdk.client.chunk import ActionChunk, ChunkExecutor, Executor
+from fla_sdk.client.ensemble import TemporalEnsemble
 from fla_sdk.client.policy_client import PolicyClient
 from fla_sdk.client.session import Session
 
-__all__ = ["ActionChunk", "ChunkExecutor", "PolicyClient", "Session"]
+__all__ = [
+    "ActionChunk",
+    "AsyncPolicyClient",
+    "AsynchronousExecutor",
+    "ChunkExecutor",
+    "Executor",
+    "PolicyClient",
+    "Session",
+    "TemporalEnsemble",
+]

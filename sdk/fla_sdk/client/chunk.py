@@ -1,7 +1,8 @@
-"""`ChunkExecutor`: one action per control step from a policy that answers with chunks of them."""
+"""Executors: one action per control step from a policy that answers with chunks of them."""
 
+import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,18 @@ class ActionChunk(NamedTuple):
         return cls(actions, reply)
 
 
+class Executor(Protocol):
+    """Decides what the robot does in each control step."""
+
+    def act(self, observe: Callable[[], Mapping[str, Any]]) -> NDArray[np.floating]:
+        """The next action `[A]`. Calls `observe` at most once, and only when the policy is asked."""
+        ...
+
+    def reset(self) -> None:
+        """A new episode begins."""
+        ...
+
+
 class ChunkExecutor:
     """Open-loop execution with a receding horizon: run `replan` actions of a chunk, then observe and ask again.
 
@@ -50,6 +63,12 @@ class ChunkExecutor:
         self._replan = replan
         self._chunk: ActionChunk | None = None
         self._done = 0
+        self._observed_s: float | None = None
+
+    @property
+    def age_s(self) -> float | None:
+        """How long ago the observation was taken that the current actions come from; None before the first."""
+        return None if self._observed_s is None else time.monotonic() - self._observed_s
 
     @property
     def chunk(self) -> ActionChunk | None:
@@ -62,17 +81,18 @@ class ChunkExecutor:
         Raises what `infer` raises; the next call then observes and asks again.
         """
         if self._chunk is None or self._done >= (self._replan or len(self._chunk.actions)):
+            observed_s = time.monotonic()
             chunk = ActionChunk.from_reply(self._policy.infer(observe()))
             if self._replan is not None and self._replan > len(chunk.actions):
                 raise ConfigError(
                     f"replan is {self._replan}, but the policy answers with chunks of {len(chunk.actions)} actions; "
                     f"choose replan between 1 and {len(chunk.actions)}"
                 )
-            self._chunk, self._done = chunk, 0
+            self._chunk, self._done, self._observed_s = chunk, 0, observed_s
         action = self._chunk.actions[self._done].copy()
         self._done += 1
         return action
 
     def reset(self) -> None:
         """Forget the chunk: call it between episodes."""
-        self._chunk, self._done = None, 0
+        self._chunk, self._done, self._observed_s = None, 0, None
