@@ -219,12 +219,15 @@ def collate(examples: Sequence[Batch], *, slots: Collection[str] = (), size: tup
 
 
 def collate_inputs(
-    inputs: Sequence[ModelInput], *, slots: Collection[str] = (), size: tuple[int, int] = (0, 0)
+    inputs: Sequence[ModelInput], *, slots: Collection[str] = (), size: tuple[int, int] = (0, 0), length: int = 0
 ) -> ModelInput:
-    """Stack model inputs along a new first axis, prompts padded to the longest among them; `slots` as in `collate`."""
+    """Stack model inputs along a new first axis; `slots` as in `collate`.
+
+    Prompts are padded to the longest among them, or to `length` if that is longer.
+    """
     shapes = dict.fromkeys(slots, (*size, 3)) | {slot: one.images[slot].shape for one in inputs for slot in one.images}
     slots = sorted(shapes)
-    length = max(one.tokens.shape[-1] for one in inputs)
+    length = max(length, *(one.tokens.shape[-1] for one in inputs))
     return ModelInput(
         images={s: _stack_images([one.images.get(s) for one in inputs], shapes[s]) for s in slots},
         image_masks={s: np.array([bool(one.image_masks.get(s, False)) for one in inputs]) for s in slots},

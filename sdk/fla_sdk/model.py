@@ -192,13 +192,14 @@ class ActionModel(Protocol):
         steps: int = 10,
         noise: Array | None = None,
         prefix: ActionPrefix | None = None,
-        guidance: float | None = None,
+        guidance: Array | float | None = None,
     ) -> Array:
         """Action chunks, float32 `[B, T, D]`, normalized; token ids `[B, M]` where `action_tokens` is `sampled`.
 
         `steps` is the number of denoising steps; `noise` `[B, T, D]` replaces the draw from `rng`. `prefix` is what is
         left of the chunk that the robot executes now. `guidance` is the weight of classifier-free guidance towards the
-        prompt's indicator: 1 follows the prompt as it is. A model raises `ConfigError` for what it cannot do.
+        prompt's indicator, one for all or `[B, 1, 1]`: 1 follows the prompt as it is. A model raises `ConfigError` for
+        what it cannot do.
         """
         ...
 

@@ -110,7 +110,7 @@ def _cameras(cameras: Any) -> dict[str, bool]:
 
 
 def _maps(value: Any, kind: str) -> list[Mapping[str, Any]]:
-    entries = list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [None]
+    entries: list[Any] = list(cast("Sequence[Any]", value)) if isinstance(value, (list, tuple)) else [None]
     if not all(isinstance(one, Mapping) for one in entries):
         raise ProtocolError(f"{kind!r} in the description of a robot must be a list of maps")
     return entries

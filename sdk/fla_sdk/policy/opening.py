@@ -1,6 +1,6 @@
 """`open_policy`: whatever a path or URI holds, as something that answers `infer`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,14 @@ def open_policy(
     guidance: float | None = None,
     assets: str | None = None,
     model_options: Mapping[str, Any] | None = None,
+    max_batch: int = 1,
+    progress: Callable[[str], None] | None = None,
 ) -> PolicyLike:
     """A plugin's policy (hook `fla_open_checkpoint`), or a checkpoint of `fla train`, compiled and ready.
 
     `denoising_steps` and `guidance` are those of `Policy`; `assets` names the statistics in a checkpoint that does not
-    say whose they are; `model_options` are fields of the model's config to change.
+    say whose they are; `model_options` are fields of the model's config to change. `max_batch` and `progress` are those
+    of `Policy.warm_up`.
     """
     place = fetch(path) if is_remote(path) else Path(path).expanduser()
     options: dict[str, Any] = {"denoising_steps": denoising_steps, "guidance": guidance}
@@ -33,6 +36,8 @@ def open_policy(
     if model_options:
         options["model"] = dict(model_options)
     if (opened := registry.open_checkpoint(place, embodiment=embodiment, options=options)) is not None:
+        if isinstance(opened, Policy):
+            opened.warm_up(max_batch=max_batch, progress=progress)
         return opened
     if assets is not None:
         raise ConfigError(f"{place} says whose statistics it holds: leave out --assets {assets}")
@@ -44,5 +49,5 @@ def open_policy(
         guidance=guidance,
         model_options=model_options,
     )
-    policy.warm_up()
+    policy.warm_up(max_batch=max_batch, progress=progress)
     return policy
