@@ -172,10 +172,10 @@ def fla_train_ended(step: int, reason: str) -> None:
 
 @hookspec
 def fla_policy_called(embodiment: str, milliseconds: float) -> None:
-    """The policy server has answered one observation. Called in the server, on its model thread.
+    """The policy server has answered one observation. Called in the server, on its event loop: return at once.
 
     :param embodiment: name of the robot that asked.
-    :param milliseconds: from decoded observation to actions.
+    :param milliseconds: from decoded observation to actions; of the whole batch, where robots are answered together.
     """
 
 

@@ -2,13 +2,14 @@
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from fla_sdk.cli.options import add_options, parse_options
 from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command
+from fla_sdk.serving.observer import Exchange, Observer
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="ask for a good advantage; above 1, push further that way (for models trained with advantages)",
     )
+    parser.add_argument(
+        "--max-batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="robots that are answered together; 1, 2, 4, ... N are compiled at the start (default 1)",
+    )
+    parser.add_argument(
+        "--batch-wait-ms",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="let an idle model wait so long for more robots (default 0: batches form while the model is busy)",
+    )
     parser.add_argument("--token-file", type=Path, help="file with the token clients must send; or set FLA_TOKEN")
     parser.add_argument("--allow-public", action="store_true", help="listen beyond this machine without a token")
 
@@ -32,7 +47,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, registry: Registry) -> None:
     """Serves until Ctrl-C or SIGTERM. Prints `serving on ws://...` once compiled and ready."""
     from fla_sdk.policy.opening import open_policy
-    from fla_sdk.policy.policy import Policy
     from fla_sdk.serving.server import serve
 
     token = _token(arguments.token_file)
@@ -44,27 +58,30 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         guidance=arguments.guidance,
         assets=arguments.assets,
         model_options=parse_options(arguments.model_option, flag="--model-option"),
+        max_batch=arguments.max_batch,
+        progress=partial(print, flush=True),
     )
-    announced: dict[str, Any] = {}
-    if isinstance(policy, Policy):
-        announced = {
-            "embodiments": {name: codec.embodiment for name, codec in policy.codecs.items()},
-            "default_embodiment": policy.default,
-            "horizon": policy.spec.horizon,
-        }
-
-    def on_call(name: str, milliseconds: float) -> None:
-        registry.policy_called(embodiment=name, milliseconds=milliseconds)
-
     serve(
         policy,
         host=arguments.host,
         port=arguments.port,
         token=token,
         allow_public=arguments.allow_public,
-        on_call=on_call,
-        **announced,
+        observers=[_Plugins(registry)],
+        batch_wait_ms=arguments.batch_wait_ms,
     )
+
+
+class _Plugins(Observer):
+    """Tells plugins of every answer."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def answered(self, exchange: Exchange) -> None:
+        assert exchange.timing is not None
+        name = exchange.embodiment or "unnamed"
+        self._registry.policy_called(embodiment=name, milliseconds=exchange.timing.infer_ms)
 
 
 def _token(file: Path | None) -> str | None:

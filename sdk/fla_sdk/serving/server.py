@@ -1,50 +1,34 @@
 """`PolicyServer`: answers observations with actions over websockets, openpi-compatible.
 
-The event loop only moves bytes; decoding, inference and encoding happen on one model thread. So pings and health
-checks are answered during a minute of compilation, and requests of many robots queue in the order in which they came.
-
-What a client gets when something is wrong is a text frame with the reason, which openpi's client raises as a
-`RuntimeError` and ours as a `ServerError`. Where the request was at fault (`FlaError`: a wrong shape, a missing camera,
-a damaged message) the connection stays open: each websocket message stands for itself, so both sides know that the next
-one is a new request, and a client that expects the connection to be closed, as openpi's server does, loses nothing.
-Where the policy failed unexpectedly the connection is closed with code 1011, as openpi does: nothing says that asking
-again would help. Tracebacks stay in the server's log.
+The event loop moves bytes and reads messages, which takes a fraction of the time that receiving them does; policies are
+asked on one model thread. So pings and health checks are answered during a minute of compilation. `Service` is what
+happens in between, `Conversation` what a client hears of it.
 """
 
 import asyncio
 import errno
 import logging
-import re
 import signal
 import socket
-import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as open_server
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import CloseCode
-from websockets.protocol import State
 
-from fla_sdk import wire
-from fla_sdk.embodiment import Embodiment
-from fla_sdk.errors import ConfigError, FlaError, ObservationError
+from fla_sdk.errors import ConfigError
 from fla_sdk.policy.interface import PolicyLike
 from fla_sdk.serving.access import admit, check_bind
-from fla_sdk.serving.hello import describe
-
-log = logging.getLogger(__name__)
-
-_FOLDERS = re.compile(r"(?<![\w./])(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\":,;]+)+[/\\]")
-_LONGEST_REASON = 2000
+from fla_sdk.serving.limits import Limits
+from fla_sdk.serving.observer import Observer
+from fla_sdk.serving.service import Service
 
 
 class PolicyServer:
-    """One policy on one port. Stateless between requests; every connection may ask for any embodiment."""
+    """One policy on one port. Every connection may ask for any of its embodiments."""
 
     def __init__(
         self,
@@ -54,36 +38,25 @@ class PolicyServer:
         port: int = 8000,
         token: str | None = None,
         allow_public: bool = False,
-        max_message_bytes: int = wire.MAX_BYTES,
-        embodiments: Mapping[str, Embodiment] | None = None,
-        default_embodiment: str | None = None,
-        horizon: int | None = None,
-        on_call: Callable[[str, float], None] | None = None,
+        limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
+        queue_capacity: int = 256,
+        batch_wait_ms: float = 0.0,
     ) -> None:
         """`port` 0 takes a free one. `token` is what clients must present; a public `host` needs one or `allow_public`.
 
-        `embodiments`, `default_embodiment` and `horizon` are announced to clients under the metadata key `fla`; without
-        embodiments the metadata is the policy's own. `on_call(embodiment, milliseconds)` is called on the model thread
-        after each answered request.
+        `limits` bound what a client may send; the other options are those of `Service`.
 
         Raises `ConfigError` on a bind that nobody permitted, or metadata that cannot be sent.
         """
         check_bind(host, token=token, allow_public=allow_public)
         if not 0 <= port <= 65535:
             raise ConfigError(f"port is {port}, must be 0 (any free one) to 65535")
-        self._policy = policy
         self._host, self._port = host, port
         self._token = token
-        self._max_message_bytes = max_message_bytes
-        self._default_embodiment = default_embodiment
-        self._on_call = on_call
-        metadata = dict(policy.metadata)
-        if embodiments:
-            metadata["fla"] = describe(embodiments, default_embodiment=default_embodiment, horizon=horizon)
-        try:
-            self._greeting = wire.pack(metadata)
-        except FlaError as error:
-            raise ConfigError(f"the policy's metadata cannot be sent to clients: {error}") from error
+        self.service = Service(
+            policy, limits=limits, observers=observers, queue_capacity=queue_capacity, batch_wait_ms=batch_wait_ms
+        )
 
     def run(self, *, ready: Callable[[str], None] | None = None) -> None:
         """Serve until SIGINT or SIGTERM; the inference under way is finished, a second signal does not wait for it.
@@ -94,9 +67,8 @@ class PolicyServer:
 
     async def serve_until(self, stop: asyncio.Event, *, ready: Callable[[str], None] | None = None) -> None:
         """Serve on the running event loop until `stop` is set."""
-        turn = asyncio.Lock()
-        with ThreadPoolExecutor(1, thread_name_prefix="fla-model") as model_thread:
-            server = await self._open(partial(self._converse, turn, model_thread))
+        server = await self._open()
+        with self.service.running():
             try:
                 if ready is not None:
                     ready(_url(server))
@@ -110,17 +82,17 @@ class PolicyServer:
         with _stop_signals(stop):
             await self.serve_until(stop, ready=ready)
 
-    async def _open(self, handler: Callable[[ServerConnection], Awaitable[None]]) -> Server:
+    async def _open(self) -> Server:
         library_log = logging.getLogger(f"{__name__}.websockets")
         library_log.addFilter(_worth_reading)
         try:
             return await open_server(
-                handler,
+                self._converse,
                 self._host,
                 self._port,
                 process_request=partial(admit, token=self._token),
                 compression=None,
-                max_size=self._max_message_bytes,
+                max_size=self.service.limits.message_bytes,
                 # A client that sends ahead is read no further than one message, so it cannot fill the memory.
                 max_queue=1,
                 logger=library_log,
@@ -128,56 +100,17 @@ class PolicyServer:
         except OSError as error:
             raise ConfigError(_why_no_port(error, self._host, self._port)) from error
 
-    async def _converse(
-        self, turn: asyncio.Lock, model_thread: ThreadPoolExecutor, connection: ServerConnection
-    ) -> None:
-        """One client from greeting to goodbye."""
-        loop = asyncio.get_running_loop()
-        previous_ms: float | None = None
+    async def _converse(self, connection: ServerConnection) -> None:
+        conversation = self.service.conversation(_peer(connection))
+        closed = asyncio.ensure_future(connection.wait_closed())
+        closed.add_done_callback(lambda _: conversation.hang_up())
         try:
-            await connection.send(self._greeting)
-            async for frame in connection:
-                received = time.perf_counter()
-                try:
-                    async with turn:
-                        if connection.state is not State.OPEN:  # gave up while it waited for its turn
-                            return
-                        reply = await loop.run_in_executor(model_thread, self._answer, frame, previous_ms)
-                except FlaError as error:
-                    await connection.send(_reason(error))
-                    continue
-                await connection.send(reply)
-                previous_ms = (time.perf_counter() - received) * 1e3
+            await conversation.run(connection)
         except ConnectionClosed:
             pass
-        except Exception as error:
-            log.exception("the policy failed")
-            await _give_up(connection, f"{type(error).__name__}: {_reason(error)}")
-
-    def _answer(self, frame: str | bytes, previous_ms: float | None) -> bytes:
-        """The reply to one request. Runs on the model thread."""
-        if isinstance(frame, str):
-            raise ObservationError("an observation must come in a binary frame, this one was text")
-        observation = wire.unpack(frame, max_bytes=self._max_message_bytes)
-        if not isinstance(observation, dict):
-            raise ObservationError(f"an observation is a map of names to values, got a {type(observation).__name__}")
-        observation = cast("dict[str, Any]", observation)
-        started = time.perf_counter()
-        answer = dict(self._policy.infer(observation))
-        infer_ms = (time.perf_counter() - started) * 1e3
-        timing = {"infer_ms": infer_ms}
-        if previous_ms is not None:
-            timing["prev_total_ms"] = previous_ms
-        try:
-            reply = wire.pack({**answer, "server_timing": timing})
-        except FlaError as error:  # the policy's fault, not the request's
-            raise TypeError(f"the policy's answer cannot be sent: {error}") from error
-        if self._on_call is not None:
-            try:
-                self._on_call(str(observation.get("embodiment") or self._default_embodiment or "unnamed"), infer_ms)
-            except Exception:
-                log.exception("an observer of requests failed; the client got its answer")
-        return reply
+        finally:
+            closed.cancel()
+            conversation.hang_up()
 
 
 def serve(policy: PolicyLike, *, ready: Callable[[str], None] | None = None, **options: Any) -> None:
@@ -198,21 +131,9 @@ def _worth_reading(record: logging.LogRecord) -> bool:
     return record.msg != "opening handshake failed"
 
 
-async def _give_up(connection: ServerConnection, reason: str) -> None:
-    """Tell why, then close with 1011. The client may be gone already."""
-    try:
-        await connection.send(reason)
-        await connection.close(CloseCode.INTERNAL_ERROR, "Internal server error. Reason included in previous frame.")
-    except ConnectionClosed:
-        pass
-
-
-def _reason(error: Exception) -> str:
-    """The error's text for a stranger: no folders of this machine, no more than a screenful."""
-    text = str(error) or type(error).__name__
-    if len(text) > _LONGEST_REASON:
-        text = text[:_LONGEST_REASON] + " ..."
-    return _FOLDERS.sub("", text)
+def _peer(connection: ServerConnection) -> str:
+    address: Any = connection.remote_address
+    return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unknown"
 
 
 def _url(server: Server) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 
 from fla_sdk.embodiment import Camera, Embodiment
 from fla_sdk.errors import ObservationError
+from fla_sdk.serving.limits import Limits
+from fla_sdk.serving.observer import Exchange, Observer
 from fla_sdk.serving.server import serve
 from fla_sdk.space import Space, gripper, joints
 
@@ -57,19 +59,28 @@ class GoldenPolicy:
         }
 
 
-def note_call(name: str, milliseconds: float) -> None:
-    print(f"called {name} {milliseconds >= 0}", flush=True)
-    if name == "faulty_observer":
-        raise RuntimeError("the observer broke")
+class GoldenArm(GoldenPolicy):
+    """It says whom it drives."""
+
+    embodiments: Mapping[str, Embodiment] = {"arm": ARM}
+    default_embodiment = "arm"
+    horizon = 3
+
+
+class Notes(Observer):
+    def answered(self, exchange: Exchange) -> None:
+        assert exchange.timing is not None
+        print(f"called {exchange.embodiment or 'unnamed'} {exchange.timing.infer_ms >= 0}", flush=True)
+        if exchange.embodiment == "faulty_observer":
+            raise RuntimeError("the observer broke")
 
 
 def main() -> None:
     options: dict[str, Any] = dict(option.split("=", 1) for option in sys.argv[2:])
-    if options.pop("robots", None):
-        options |= {"embodiments": {"arm": ARM}, "default_embodiment": "arm", "horizon": 3}
+    policy = GoldenArm() if options.pop("robots", None) else GoldenPolicy()
     if "max_message_bytes" in options:
-        options["max_message_bytes"] = int(options["max_message_bytes"])
-    serve(GoldenPolicy(), port=int(sys.argv[1]), on_call=note_call, **options)
+        options["limits"] = Limits(message_bytes=int(options.pop("max_message_bytes")))
+    serve(policy, port=int(sys.argv[1]), observers=[Notes()], **options)
 
 
 if __name__ == "__main__":
