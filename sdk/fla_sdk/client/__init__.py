@@ -11,6 +11,8 @@ from fla_sdk.client.asynchronous import AsynchronousExecutor
 from fla_sdk.client.chunk import ActionChunk, ChunkExecutor, Executor
 from fla_sdk.client.ensemble import TemporalEnsemble
 from fla_sdk.client.policy_client import PolicyClient
+from fla_sdk.client.runtime import EpisodeReport, Recorder, Robot, Runtime, Step
+from fla_sdk.client.safety import SafetyFilter, SafetyReport
 from fla_sdk.client.session import Session
 
 __all__ = [
@@ -18,8 +20,15 @@ __all__ = [
     "AsyncPolicyClient",
     "AsynchronousExecutor",
     "ChunkExecutor",
+    "EpisodeReport",
     "Executor",
     "PolicyClient",
+    "Recorder",
+    "Robot",
+    "Runtime",
+    "SafetyFilter",
+    "SafetyReport",
     "Session",
+    "Step",
     "TemporalEnsemble",
 ]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,8 +123,8 @@ class PolicyClient(Caller):
         sock = socket.create_connection((self._host, self._port), timeout=left_s())
         sock.settimeout(None)
         _limit_sends(sock, self._infer_timeout_s)
-        connection: ClientConnection = connect(self.url, sock=sock, open_timeout=left_s(), **self._options())
-        self._connection = self._stack.enter_context(connection)
+        opened = connect(self.url, sock=sock, open_timeout=left_s(), **self._options())
+        connection = self._connection = self._stack.enter_context(cast("ClientConnection", opened))
         self._session.greet(connection.recv(left_s()))
         if (hello := self._session.hello()) is not None:
             connection.send(hello)

@@ -39,7 +39,9 @@ def greeting(**changes: Any) -> bytes:
 
 
 def welcome(**changes: Any) -> bytes:
-    return wire.pack({"fla": {"hello": {"session": "0123456789abcdef", "embodiment": "arm", "resumed": False} | changes}})
+    return wire.pack(
+        {"fla": {"hello": {"session": "0123456789abcdef", "embodiment": "arm", "resumed": False} | changes}}
+    )
 
 
 def error(code: str, **more: Any) -> bytes:
@@ -47,7 +49,7 @@ def error(code: str, **more: Any) -> bytes:
 
 
 def begun(**options: Any) -> Session:
-    session = Session("ws://box:8000", **({"embodiment": ARM} | options))
+    session = Session("ws://box:8000", **dict[str, Any]({"embodiment": ARM} | options))
     session.greet(greeting())
     assert session.hello() is not None
     session.welcome(welcome())
@@ -91,7 +93,7 @@ def test_an_openpi_server_and_one_of_before_are_sent_no_hello_and_no_entry() -> 
         assert session.hello() is None
         assert "fla" not in wire.unpack(session.request({"state": STATE}, deadline_ms=50))
         assert not session.continues
-        with pytest.raises(ConfigError, match="cannot continue a chunk.*without a rest"):
+        with pytest.raises(ConfigError, match=r"cannot continue a chunk.*without a rest"):
             session.request({"state": STATE}, rest=np.zeros((2, 3)), delay=1)
 
 
