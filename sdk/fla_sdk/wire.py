@@ -13,6 +13,7 @@ cannot ask for much memory or time; arrays are read-only views of the received b
 import math
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 import msgpack  # pyright: ignore[reportMissingTypeStubs]
@@ -96,7 +97,14 @@ def _encode(value: Any) -> dict[bytes, Any]:
         array = cast("NDArray[Any]", value)
         if array.dtype.kind in "VOc":
             raise ProtocolError(f"arrays of dtype {array.dtype} have no wire format; {_advice(array.dtype)}")
-        return {_ARRAY: True, _DATA: array.tobytes(), _DTYPE: array.dtype.str, _SHAPE: array.shape}
+        # Dates have no buffer; all else is copied once, into the message.
+        plain = array.flags.c_contiguous and array.dtype.kind not in "mM"
+        return {
+            _ARRAY: True,
+            _DATA: array.data if plain else array.tobytes(),
+            _DTYPE: array.dtype.str,
+            _SHAPE: array.shape,
+        }
     if isinstance(value, np.generic):
         scalar = cast("np.generic[Any]", value)
         dtype = scalar.dtype
@@ -153,13 +161,13 @@ def _check_structure(message: bytes, *, max_depth: int, max_items: int) -> None:
     msgpack itself would allocate lists and maps before it sees that a message is too deep or too long.
     """
     end, at, items = len(message), 0, 0
-    waiting = [1]
-    """How many values each open map or list still expects; the innermost comes last."""
-    while waiting:
-        if waiting[-1] == 0:
-            waiting.pop()
+    left, around = 1, list[int]()
+    """Values still expected by the innermost open map or list, and by those around it."""
+    while left or around:
+        if not left:
+            left = around.pop()
             continue
-        waiting[-1] -= 1
+        left -= 1
         items += 1
         if items > max_items:
             raise ProtocolError(f"the message holds more than {max_items} values")
@@ -167,30 +175,32 @@ def _check_structure(message: bytes, *, max_depth: int, max_items: int) -> None:
             raise ProtocolError(f"the message ends too early, after {end} bytes")
         kind = message[at]
         at += 1
-        children = None
+        if 0xA0 <= kind <= 0xBF:
+            at += kind & 0x1F
+            continue
+        if kind in _LENGTH_BYTES:
+            width = _LENGTH_BYTES[kind]
+            at += width + int.from_bytes(message[at : at + width], "big")
+            continue
         if kind <= 0x7F or kind >= 0xE0 or kind in (0xC0, 0xC2, 0xC3):
-            pass
-        elif kind <= 0x8F:
+            continue
+        if kind in _NUMBER_BYTES:
+            at += _NUMBER_BYTES[kind]
+            continue
+        if kind <= 0x8F:
             children = 2 * (kind & 0x0F)
         elif kind <= 0x9F:
             children = kind & 0x0F
-        elif kind <= 0xBF:
-            at += kind & 0x1F
-        elif kind in _NUMBER_BYTES:
-            at += _NUMBER_BYTES[kind]
-        elif kind in _LENGTH_BYTES:
-            width = _LENGTH_BYTES[kind]
-            at += width + int.from_bytes(message[at : at + width], "big")
         elif kind in _COUNT_BYTES:
             width, per_entry = _COUNT_BYTES[kind]
             children = per_entry * int.from_bytes(message[at : at + width], "big")
             at += width
         else:
             raise ProtocolError(f"byte {at - 1} of the message, 0x{kind:02x}, begins no value of this protocol")
-        if children is not None:
-            if len(waiting) > max_depth:
-                raise ProtocolError(f"the message is nested deeper than {max_depth} levels")
-            waiting.append(children)
+        if len(around) + 1 > max_depth:
+            raise ProtocolError(f"the message is nested deeper than {max_depth} levels")
+        around.append(left)
+        left = children
     if at != end:
         raise ProtocolError(
             f"the message ends too early, after {end} bytes"
@@ -200,15 +210,21 @@ def _check_structure(message: bytes, *, max_depth: int, max_items: int) -> None:
 
 
 def _plain_dtype(text: object, *, of: str) -> "np.dtype[Any]":
-    if isinstance(text, str) and _PLAIN_DTYPE.fullmatch(text):
+    if isinstance(text, str) and (dtype := _known_dtype(text)) is not None:
+        return dtype
+    raise ProtocolError(f"{of} of dtype {str(text)[:60]!r} is not accepted; send booleans, numbers, text or bytes")
+
+
+@lru_cache(maxsize=64)
+def _known_dtype(text: str) -> "np.dtype[Any] | None":
+    if _PLAIN_DTYPE.fullmatch(text):
         try:
             dtype = np.dtype(text)
         except TypeError:
-            pass
-        else:
-            if dtype.str == text and dtype.itemsize > 0:
-                return dtype
-    raise ProtocolError(f"{of} of dtype {str(text)[:60]!r} is not accepted; send booleans, numbers, text or bytes")
+            return None
+        if dtype.str == text and dtype.itemsize > 0:
+            return dtype
+    return None
 
 
 def _decode_array(entries: dict[Any, Any], max_bytes: int) -> NDArray[Any]:
