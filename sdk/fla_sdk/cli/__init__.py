@@ -11,6 +11,7 @@ from fla_sdk.cli import (
     evaluate,
     export,
     models,
+    ping,
     plan,
     plugins,
     recipes,
@@ -36,6 +37,7 @@ BUILT_IN = (
     train.COMMAND,
     runs.COMMAND,
     serve.COMMAND,
+    ping.COMMAND,
     evaluate.COMMAND,
     export.COMMAND,
 )

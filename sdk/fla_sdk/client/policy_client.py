@@ -123,8 +123,8 @@ class PolicyClient(Caller):
         sock = socket.create_connection((self._host, self._port), timeout=left_s())
         sock.settimeout(None)
         _limit_sends(sock, self._infer_timeout_s)
-        opened = connect(self.url, sock=sock, open_timeout=left_s(), **self._options())
-        connection = self._connection = self._stack.enter_context(cast("ClientConnection", opened))
+        opened = cast("ClientConnection", connect(self.url, sock=sock, open_timeout=left_s(), **self._options()))
+        connection = self._connection = self._stack.enter_context(opened)
         self._session.greet(connection.recv(left_s()))
         if (hello := self._session.hello()) is not None:
             connection.send(hello)

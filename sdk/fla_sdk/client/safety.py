@@ -189,7 +189,7 @@ class SafetyFilter:
         }
         for kind, changed in changes.items():
             for index in np.flatnonzero(changed):
-                name = self._joints[index].name
+                name = self._joints[int(index)].name
                 self._counts[name][kind] += 1
                 self._last[name] = (float(wanted[index]), float(given[index]))
 
