@@ -154,8 +154,9 @@ class BackboneConfig:
     """`pretrained`: as the published models were before their weights, for leaves that no checkpoint fills. `scratch`:
     for models that learn everything from demonstrations; see `fla_models.scratch`."""
 
-    remat: bool = True
-    """Recompute the activations of each layer in the backward pass: less memory, more time."""
+    remat: Literal["nothing", "cheap", "all"] = "all"
+    """What of each layer the backward pass computes once more instead of keeping it. `nothing` takes the least time and
+    the most memory; `cheap` keeps the products with weights; `all` takes the least memory (openpi-compatible)."""
 
     unroll: bool = False
     """Compile every layer by itself instead of one for all: slower to compile, faster to run where layers are small."""
@@ -348,7 +349,7 @@ _TINY_BACKBONE: Mapping[str, Any] = {
     "tokenizer": "words",
     "action_tokenizer": "bins",
     "init": "scratch",
-    "remat": False,
+    "remat": "nothing",
     "unroll": True,
 }
 

@@ -1,13 +1,22 @@
 """Layers of one kind held as a single module whose parameters have a leading layer axis, and scanned over."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 import jax
 from flax import nnx
 
 M = TypeVar("M", bound=nnx.Module)
+
+Remat = Literal["nothing", "cheap", "all"]
+"""What the backward pass computes once more instead of keeping it: nothing; all but the products with weights, which
+costs little time; or all, which is openpi's way and takes the least memory."""
+
+_KEPT = {
+    "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "all": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 def stack(build: Callable[[nnx.Rngs], M], *, depth: int, rngs: nnx.Rngs) -> M:
@@ -20,8 +29,8 @@ def stack(build: Callable[[nnx.Rngs], M], *, depth: int, rngs: nnx.Rngs) -> M:
 class Schedule:
     """How a stack of layers is compiled."""
 
-    remat: bool = False
-    """Recompute a layer's activations in the backward pass."""
+    remat: Remat = "nothing"
+    """What of a layer is recomputed in the backward pass."""
 
     unroll: bool = False
     """Compile every layer by itself, instead of one layer whatever the depth."""
@@ -45,7 +54,7 @@ def scan(
         parameters, extra = scanned
         return step(nnx.merge(graph, parameters), carry, extra)
 
-    if schedule.remat:
+    if schedule.remat != "nothing":
         # Inside a scan XLA cannot merge the recomputation with the original, so the costly CSE barriers are not needed.
-        body = jax.checkpoint(body, prevent_cse=False, policy=jax.checkpoint_policies.nothing_saveable)
+        body = jax.checkpoint(body, prevent_cse=False, policy=_KEPT[schedule.remat])
     return jax.lax.scan(body, carry, (parameters, extras), unroll=schedule.unroll)

@@ -53,7 +53,7 @@ class Small:
             image_size=(8, 8),
             image_slots=self.slots,
             dtype="float32",
-            remat=False,
+            remat="nothing",
         )
         return attrs.evolve(config, **changes)
 

@@ -34,7 +34,7 @@ def _config(*, pi05: bool) -> Pi0Config:
         max_tokens=12,
         image_size=(8, 8),
         dtype="float32",
-        remat=False,
+        remat="nothing",
     )
 
 

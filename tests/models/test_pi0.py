@@ -131,8 +131,9 @@ def test_sample_depends_on_state_only_in_pi0(model: Pi0, small: Any) -> None:
     assert np.allclose(ours, theirs) == model.config.pi05
 
 
-def test_scanned_and_unrolled_layers_agree(model: Pi0, small: Any) -> None:
-    unrolled = small.abstract(attrs.evolve(model.config, unroll=True, remat=True))
+@pytest.mark.parametrize("remat", ["cheap", "all"])
+def test_scanned_and_unrolled_layers_agree(model: Pi0, small: Any, remat: Any) -> None:
+    unrolled = small.abstract(attrs.evolve(model.config, unroll=True, remat=remat))
     parameters.assign(unrolled, parameters.flatten(model))
     _assert_same(_both_verbs(model, small.batch()), _both_verbs(unrolled, small.batch()))
 

@@ -22,7 +22,7 @@ TAKEN_BY_JAX = 0.75
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """Something to change so that a training fits, and what it would then take."""
+    """Something to change so that a training fits or becomes faster, and what it would then take."""
 
     what: str
     setting: str
@@ -52,6 +52,9 @@ class Plan:
 
     changes: tuple[Change, ...]
     """When it does not fit."""
+
+    faster: tuple[Change, ...] = ()
+    """When it fits: what takes more memory and less time."""
 
     @property
     def usable(self) -> float:
@@ -92,10 +95,12 @@ class Plan:
             yield f"  JAX takes {TAKEN_BY_JAX:.0%} of a GPU unless told: XLA_PYTHON_CLIENT_MEM_FRACTION={USABLE:g}"
         if self.floor is not None:
             yield from self._speed(self.floor)
-        width = max((len(change.what) for change in self.changes), default=0)
+        width = max((len(change.what) for change in (*self.changes, *self.faster)), default=0)
         if self.changes:
             yield "one thing to change, per device:"
-        for change in self.changes:
+        if self.faster:
+            yield "what would be faster, per device:"
+        for change in (*self.changes, *self.faster):
             verdict = "fits" if change.fits else "too much"
             yield f"  {change.what:{width}} {size(change.total):>9}, {verdict:8}  {change.setting}"
 
@@ -118,7 +123,9 @@ def plan(config: TrainConfig, registry: Registry, *, device: Device, devices: in
     work = Workload(config, registry, devices=devices)
     memory, usable = work.memory(), USABLE * device.memory
     largest = work.largest_batch(usable)
-    changes = [] if memory.total <= usable else _changes(config, registry, work, largest=largest, usable=usable)
+    fits = memory.total <= usable
+    changes = [] if fits else _changes(config, registry, work, largest=largest, usable=usable)
+    faster = _faster(config, registry, work, usable=usable) if fits else []
     return Plan(
         model=config.model,
         device=device,
@@ -129,6 +136,7 @@ def plan(config: TrainConfig, registry: Registry, *, device: Device, devices: in
         largest_batch=largest,
         floor=work.floor(device),
         changes=tuple(changes),
+        faster=tuple(faster),
     )
 
 
@@ -153,6 +161,33 @@ def _changes(
         yield Change(what=what, setting=setting, total=total, fits=total <= usable)
 
 
+_RECOMPUTED = ("all", "cheap", "nothing")
+"""What models with a field `remat` compute once more in the backward pass, the least memory first."""
+
+
+def _recomputed(work: Workload) -> int:
+    """Place of the config's own way in `_RECOMPUTED`; 0 for a model that knows no other."""
+    own = getattr(work.model_config, "remat", None)
+    return _RECOMPUTED.index(own) if own in _RECOMPUTED else 0
+
+
+def _faster(config: TrainConfig, registry: Registry, work: Workload, *, usable: float) -> Iterator[Change]:
+    if not hasattr(work.model_config, "remat"):
+        return
+    operations = sum(work.cost(work.rows).operations.values())
+    for remat in _RECOMPUTED[_recomputed(work) + 1 :]:
+        changed = attrs.evolve(config, model_options={**config.model_options, "remat": remat})
+        other = Workload(changed, registry, devices=work.devices)
+        saved = 1 - sum(other.cost(other.rows).operations.values()) / operations
+        if (total := other.memory().total) <= usable and saved > _WORTH_IT:
+            what = f"{saved:.0%} fewer operations"
+            yield Change(what=what, setting=f"--set model_options.remat={remat}", total=total, fits=True)
+
+
+_WORTH_IT = 0.02
+"""Share of operations below which nothing is proposed."""
+
+
 def _candidates(config: TrainConfig, registry: Registry, work: Workload) -> Iterator[tuple[str, str, TrainConfig]]:
     rows = config.batch_size // work.devices
     if rows > config.accumulate:
@@ -167,11 +202,11 @@ def _candidates(config: TrainConfig, registry: Registry, work: Workload) -> Iter
             f"--set fsdp_devices={work.devices}",
             attrs.evolve(config, fsdp_devices=work.devices),
         )
-    if getattr(work.model_config, "remat", True) is False:
-        options = {**config.model_options, "remat": True}
+    for remat in _RECOMPUTED[: _recomputed(work)]:
+        options = {**config.model_options, "remat": remat}
         yield (
-            "activations recomputed",
-            "--set model_options.remat=true",
+            f"activations recomputed ({remat})",
+            f"--set model_options.remat={remat}",
             attrs.evolve(config, model_options=options),
         )
     if config.ema_decay is not None:

@@ -61,7 +61,7 @@ def test_state_is_that_of_a_run_and_temporaries_are_near_those_of_its_step(
     small_run: Callable[..., Any], registry: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exact and, where activations are most of them, within a fifth."""
-    deep = {**small_run(tmp_path).model_options, "remat": True, "max_tokens": 24}
+    deep = {**small_run(tmp_path).model_options, "remat": "all", "max_tokens": 24}
     for part in ("language", "expert"):
         deep[part] = {**deep[part], "depth": 3}
     changes = {"freeze": ["vision"], "frozen_dtype": "bfloat16", "regularizers": [Penalty(name="l2sp")]}
@@ -106,6 +106,16 @@ def test_the_published_model_on_published_gpus(full: TrainConfig, registry: Any)
     text = found.describe()
     assert "trained parameters     13.4 GB" in text
     assert f"at most {8 / found.floor.total:.3g} samples/s" in text
+    assert found.faster == ()
+
+
+def test_what_would_be_faster_fits_too(full: TrainConfig, registry: Any) -> None:
+    """Adapters leave room: what is kept need not be computed once more."""
+    found = plan(registry.recipe("pi05_lora").config(), registry, device=devices.known("b200"))
+    assert found.fits
+    assert [change.setting for change in found.faster] == ["--set model_options.remat=cheap"]
+    assert found.memory.total < found.faster[0].total <= found.usable
+    assert f"what would be faster, per device:\n  {found.faster[0].what} " in found.describe()
 
 
 def test_what_to_change_fits_when_it_says_so(full: TrainConfig, registry: Any) -> None:
