@@ -47,7 +47,8 @@ EXTRAS = {
     **dict.fromkeys(("filelock", "google_crc32c", "huggingface_hub", "rich", "safetensors"), "train"),
     **dict.fromkeys(("scipy", "sentencepiece", "simplejpeg", "tokenizers"), "train"),
     **dict.fromkeys(("gym_aloha", "gymnasium", "mujoco"), "sim"),
-    "lerobot": "lerobot",
+    **dict.fromkeys(("diffusers", "lerobot", "torch"), "lerobot"),
+    "ray": "ray",
     "rerun": "view",
     "wandb": "track",
 }
