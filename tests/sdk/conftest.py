@@ -77,7 +77,17 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server shared by a module's tests, which must leave it as they found it: serving."""
-    shared = ServerProcess(tmp_path_factory.mktemp("server") / "server.log", robots=1)
+    yield from _shared(tmp_path_factory.mktemp("server") / "server.log", robots=1)
+
+
+@pytest.fixture(scope="module")
+def many_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Likewise; it answers several robots at once, checks observations, continues chunks and takes guidance."""
+    yield from _shared(tmp_path_factory.mktemp("server") / "server.log", robots="many", max_message_bytes=2_000_000)
+
+
+def _shared(log: Path, **options: Any) -> Iterator[ServerProcess]:
+    shared = ServerProcess(log, **options)
     try:
         yield shared
         assert shared.process.poll() is None, shared.stderr()

@@ -55,6 +55,8 @@ class Conversation:
         self._ticket: Ticket | None = None
         self._previous_ms: float | None = None
         self._open = True
+        self._answered = False
+        """The frame of this moment gets actions."""
         self._coded = False
         """Whether the client understands errors with a code."""
         self._asked: int | None = None
@@ -65,8 +67,9 @@ class Conversation:
         await socket.send(self._service.greeting)
         async for frame in socket:
             received_s = time.monotonic()
+            self._answered = failed = False
             try:
-                reply, failed = await self._reply(frame, received_s), False
+                reply = await self._reply(frame, received_s)
             except asyncio.CancelledError:
                 if self._open:
                     raise
@@ -77,7 +80,8 @@ class Conversation:
             if failed:
                 await socket.close(FAILED, "Internal server error. Reason included in previous frame.")
                 return
-            self._previous_ms = (time.monotonic() - received_s) * 1e3
+            if self._answered:
+                self._previous_ms = (time.monotonic() - received_s) * 1e3
 
     def hang_up(self) -> None:
         """The socket is closed: a request that still waits is not computed."""
@@ -99,6 +103,7 @@ class Conversation:
             self._asked = number if type(number) is int else None
         exchange, marks = self._exchange(message, entry)
         await self._fill(exchange, marks, received_s)
+        self._answered = True
         return self._pack(exchange, marks if entry is not None else None)
 
     def _read(self, frame: "str | bytes") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from fla_sdk.embodiment import Camera, Embodiment
 from fla_sdk.errors import ObservationError
+from fla_sdk.policy.interface import Request
+from fla_sdk.sample import Sample
 from fla_sdk.serving.limits import Limits
 from fla_sdk.serving.observer import Exchange, Observer
 from fla_sdk.serving.server import serve
@@ -67,6 +69,30 @@ class GoldenArm(GoldenPolicy):
     horizon = 3
 
 
+class GoldenMany(GoldenArm):
+    """Answers several robots at once, continues chunks and takes a weight of guidance; checks what it is told."""
+
+    max_batch = 4
+    rest_mode = "guided"
+    guidance = True
+
+    def prepare(self, request: Request) -> tuple[Request, Sample]:
+        return request, ARM.observe(request.observation)
+
+    def infer_many(self, requests: Sequence[Any]) -> list[Any]:
+        return [self._answer(one) for one in requests]
+
+    def _answer(self, one: Any) -> Any:
+        try:
+            request, sample = self.prepare(one) if isinstance(one, Request) else one
+        except ObservationError as error:
+            return error
+        answer = self.infer({"state": sample.state, "prompt": sample.task, "image": sample.images})
+        rest = None if request.rest is None else request.rest.astype(np.float32)
+        heard = {"rest": rest, "delay": request.delay, "guidance": request.guidance, "session": request.session}
+        return {**answer, "heard": heard}
+
+
 class Notes(Observer):
     def answered(self, exchange: Exchange) -> None:
         assert exchange.timing is not None
@@ -77,7 +103,7 @@ class Notes(Observer):
 
 def main() -> None:
     options: dict[str, Any] = dict(option.split("=", 1) for option in sys.argv[2:])
-    policy = GoldenArm() if options.pop("robots", None) else GoldenPolicy()
+    policy = {"": GoldenPolicy, "1": GoldenArm, "many": GoldenMany}[options.pop("robots", "")]()
     if "max_message_bytes" in options:
         options["limits"] = Limits(message_bytes=int(options.pop("max_message_bytes")))
     serve(policy, port=int(sys.argv[1]), observers=[Notes()], **options)
