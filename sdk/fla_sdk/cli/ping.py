@@ -47,7 +47,7 @@ def _report(policy: PolicyClient, wanted: str | None, count: int, registry: Regi
     here = registry.embodiments.get(name) if name is not None else None
     there = served.get(name) if name is not None else None
     if wanted is not None and here is None and there is None:
-        raise UnknownNameError("embodiment, neither installed here nor served there,", wanted, [*served])
+        raise UnknownNameError("embodiment", wanted, {*served, *registry.embodiments})
     report: dict[str, Any] = {
         "url": policy.url,
         "server": {"version": fla.get("version"), "protocol": fla.get("protocol")},
@@ -115,6 +115,9 @@ def _spread(milliseconds: Sequence[float]) -> dict[str, float]:
     return {name: round(float(way(milliseconds)), 3) for name, way in ways.items()}
 
 
+_SIDES = {"here": "as described here", "there": "as the server knows it"}
+
+
 # --- For people -------------------------------------------------------------------------------------------------------
 
 
@@ -130,12 +133,16 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
         f"transport    {_shown(report['transport_ms'])}",
     ]
     if infer is not None:
-        lines.append(f"infer        {_shown(infer['total_ms'])}; {infer['actions'][0]} actions of {infer['actions'][1]}")
+        lines.append(
+            f"infer        {_shown(infer['total_ms'])}; {infer['actions'][0]} actions of {infer['actions'][1]}"
+        )
         if infer["on_server_ms"] is not None:
             lines.append(f"  on server  {_shown(infer['on_server_ms'])}")
-    for side, whose in (("here", "the robot here"), ("there", "the server's")):
-        if report[side] is not None:
-            lines += [f"{report['embodiment']}, {whose}", *_robot(report[side])]
+    sides = {whose: _robot(report[side]) for side, whose in _SIDES.items() if report[side] is not None}
+    if len({tuple(robot) for robot in sides.values()}) == 1:
+        sides = {" and ".join(sides): next(iter(sides.values()))}
+    for whose, robot in sides.items():
+        lines += [f"{report['embodiment']}, {whose}", *robot]
     verdict = {True: "compatible", False: "NOT compatible", None: "cannot tell"}[report["compatible"]]
     lines.append(f"{verdict}: {report['note']}")
     return [*lines, *(f"  {line}" for line in report["differences"] if line != report["note"])]
@@ -147,7 +154,11 @@ def _robot(robot: Mapping[str, Any]) -> list[str]:
         parts = [f"{', '.join(field['names'])} [{field['unit']}]" for field in robot[kind]]
         lines.append(f"  {kind:8}   {'; '.join(parts)}")
     cameras = ", ".join(one["name"] if one["required"] else f"{one['name']} (optional)" for one in robot["cameras"])
-    return [*lines, f"  cameras    {cameras or 'none'}", f"  control    {robot['control_hz']:g} Hz, {robot['control_mode']}"]
+    return [
+        *lines,
+        f"  cameras    {cameras or 'none'}",
+        f"  control    {robot['control_hz']:g} Hz, {robot['control_mode']}",
+    ]
 
 
 def _shown(spread: Mapping[str, float]) -> str:

@@ -138,7 +138,9 @@ def test_naive_execution_tells_nothing_of_the_rest(policy: _Policy, start: Any, 
 def test_failures_are_counted_held_and_made_up_for(policy: _Policy, start: Callable[..., _Drive]) -> None:
     drive = start(lost_after_s=60)
     drive.steps(8)
-    for failures, error in enumerate([ServerError("hiccup"), Overloaded("busy", retry_after_s=0.01), ConnectionLost("x")]):
+    for failures, error in enumerate(
+        [ServerError("hiccup"), Overloaded("busy", retry_after_s=0.01), ConnectionLost("x")]
+    ):
         policy.words.put(error)
         wait_for(lambda expected=failures + 1: drive.executor.counts.failures == expected)
         wait_for(lambda expected=failures + 3: bool(drive.step()) and len(policy.requests) == expected)
@@ -155,9 +157,10 @@ def test_after_too_long_without_actions_it_gives_up(policy: _Policy, start: Call
     drive.steps(8)
     policy.words.put(ServerError("no such luck"))
     wait_for(lambda: drive.executor.counts.failures == 1)
-    with pytest.raises(ConnectionLost, match=r"no actions for 0.05 s \(lost_after_s\).*1 requests failed, the last with: no"):
-        while True:
-            drive.step()
+    with pytest.raises(
+        ConnectionLost, match=r"for 0.05 s \(lost_after_s\).*1 requests failed, the last with: no such luck"
+    ):
+        drive.steps(10**9)
 
 
 @pytest.mark.parametrize("error", [ObservationError("no camera"), ServerError("no camera", code="observation")])

@@ -70,7 +70,9 @@ def test_positions_roll_out_rates_fall_and_a_gripper_stays() -> None:
     waiting = Waiting("decelerate", steps=1, robot=ARM)
     waiting.executed(np.array([1.0, 0.5, 0.0, 0.1]))
     waiting.executed(np.array([2.0, 0.5, 1.0, 0.1]))
-    np.testing.assert_allclose([waiting.next() for _ in range(3)], [[2.5, 0.25, 1, 0.05], [2.5, 0, 1, 0], [2.5, 0, 1, 0]])
+    np.testing.assert_allclose(
+        np.array([waiting.next() for _ in range(3)]), [[2.5, 0.25, 1, 0.05], [2.5, 0, 1, 0], [2.5, 0, 1, 0]]
+    )
     waiting.executed(np.array([2.5, 0.0, 1.0, 0.0]))
     np.testing.assert_array_equal(waiting.next(), [2.5, 0, 1, 0])  # it did not move when it was late again
     waiting.reset()

@@ -41,7 +41,7 @@ def test_actions_and_metadata(server: Any) -> None:
         answer = policy.infer({"state": STATE, "prompt": "pick"})
         np.testing.assert_array_equal(answer["actions"], CHUNK)
         assert (answer["embodiment"], answer["prompt"]) == ("arm", "pick")
-        assert set(policy.infer({"state": STATE})["server_timing"]) == {"infer_ms", "prev_total_ms"}
+        assert set(policy.infer({"state": STATE})["server_timing"]) >= {"infer_ms", "prev_total_ms"}
         assert policy.infer({"state": STATE, "embodiment": "other"})["embodiment"] == "other"
         policy.reset()
 
