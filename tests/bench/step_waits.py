@@ -2,8 +2,10 @@
 
     .venv/bin/python tests/bench/step_waits.py [--steps N] [--batch N]
 
-The recipe `pi05_tiny` on a recorded arm, through `Trainer.fit`. On a CPU the loader's threads share the cores with the
-step, so not all that they take is seen as waiting.
+The recipe `pi05_tiny` on a recorded arm, through `Trainer.fit`, with frames in a cache and a model of 15 M parameters
+whose steps take about half a second; with `--tiny` its own of half a million, whose steps take less than their data. On
+a CPU the loader's threads and what writes checkpoints share the cores with the step, so not all that they take is seen
+as waiting.
 """
 
 import argparse
@@ -22,6 +24,14 @@ from fla_sdk.training.config import Source
 from fla_sdk.training.trainer import Trainer
 
 
+_EXPERT = {"depth": 8, "heads": 4, "kv_heads": 1, "head_dim": 64}
+LARGER = {
+    "vision": {"width": 192, "depth": 6, "heads": 4, "mlp_dim": 768, "patch": 8},
+    "language": {**_EXPERT, "width": 320, "mlp_dim": 1280},
+    "expert": {**_EXPERT, "width": 160, "mlp_dim": 640},
+}
+
+
 class Rates:
     """Steps per second and share of waiting, of each report."""
 
@@ -37,8 +47,9 @@ class Rates:
 def main() -> None:
     """Print the share of the run that waits for data, and what checkpoints add to the steps that they overlap."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         registry = load_plugins()
@@ -48,14 +59,16 @@ def main() -> None:
             rates = Rates()
             plugins = load_plugins()
             plugins.add(rates, name="rates")
+            recipe = registry.recipe("pi05_tiny").config()
             config = attrs.evolve(
-                registry.recipe("pi05_tiny").config(),
+                recipe,
+                model_options={**recipe.model_options, **({} if args.tiny else LARGER)},
                 sources=[Source(data=f"{folder}/data", embodiment="planar2")],
                 steps=args.steps,
                 batch_size=args.batch,
                 log_every=20,
                 save_every=save_every,
-                frame_cache="never",
+                frame_cache="always",
                 out=Path(folder) / name.replace(" ", "_"),
             )
             Trainer(config, plugins=plugins).fit()

@@ -18,8 +18,9 @@ FLOORS = (
     {"client", "embodiment", "prompts", "records"},
     {"codec", "plugins"},
     {"data", "policy"},
-    {"serving", "training"},
+    {"serving"},
     {"evaluation", "testing"},
+    {"training"},
     {"cli"},
 )
 """Parts of `fla_sdk`, lowest first. A part may import itself and what lies below it."""

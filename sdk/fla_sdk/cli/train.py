@@ -36,6 +36,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--episodes", action="append", default=[], metavar="LIST", help="episodes of each --data, such as 0:40,45"
     )
     parser.add_argument("--hold-out", type=float, default=0.0, metavar="SHARE", help="of the episodes, not trained on")
+    parser.add_argument(
+        "--evaluate",
+        action="append",
+        metavar="BENCHMARK[/ROBOT]",
+        help="run this benchmark at each checkpoint, or every so many steps (--set evaluate_every=N)",
+    )
     parser.add_argument("--skip-idle", action="store_true", help="leave out moments at which the robot stands still")
     parser.add_argument(
         "--stats",
@@ -125,6 +131,7 @@ def resolve(arguments: argparse.Namespace, registry: Registry) -> TrainConfig:
         "init_also",
         "init_fresh",
         "init_resize",
+        "evaluate",
     ):
         if (value := getattr(arguments, name)) is not None:
             changes[name] = value

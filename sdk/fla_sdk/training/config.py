@@ -194,6 +194,16 @@ class TrainConfig:
     validate_batches: int = 8
     """Batches of held-out samples, always the same ones."""
 
+    evaluate: tuple[str, ...] = ()
+    """Benchmarks that the policy is run on now and then, such as `planar`, or `planar/planar2` for one of several
+    robots. Training waits meanwhile."""
+
+    evaluate_every: int | None = None
+    """Steps between these; null evaluates at each checkpoint."""
+
+    evaluate_episodes: int = 20
+    """Of each robot, always the same ones."""
+
     fsdp_devices: int = 1
     """Over how many devices parameters and optimizer state are split; each of them computes on samples of its own."""
 
@@ -229,7 +239,7 @@ class TrainConfig:
             raise ConfigError(f"skip_episodes is {self.skip_episodes}, must be 0 or more")
         if self.batch_size % self.accumulate:
             raise ConfigError(f"accumulate is {self.accumulate}, which does not divide batch_size {self.batch_size}")
-        for name in ("keep_period", "validate_every"):
+        for name in ("keep_period", "validate_every", "evaluate_every"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ConfigError(f"{name} is {value}, must be at least 1, or null")
         if self.skip_steps < 0:

@@ -47,6 +47,10 @@ class Reports:
         """Remember what `step` measured; nothing is read yet."""
         self._window.append((step, metrics, origin))
 
+    def leave_out(self, seconds: float) -> None:
+        """Time that the run spent on something else than steps, since the last report."""
+        self._begun += seconds
+
     def read(self, *, waited_s: float) -> dict[str, float]:
         """Means over the steps since the last call; waits for the last of them.
 

@@ -16,7 +16,8 @@ from fla_sdk.training.step import TrainState
 FREE = frozenset(
     {
         *("out", "steps", "trackers", "log_every", "save_every", "keep_last", "keep_period"),
-        *("validate_every", "validate_batches", "loader_threads", "frame_cache", "samples_per_second"),
+        *("validate_every", "validate_batches", "evaluate", "evaluate_every", "evaluate_episodes"),
+        *("loader_threads", "frame_cache", "samples_per_second"),
         *("skip_episodes", "skip_steps", "fsdp_devices", "accumulate"),
     }
 )

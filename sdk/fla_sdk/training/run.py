@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +25,7 @@ from fla_sdk.policy.parameters import Flat
 from fla_sdk.records import Beginning, Regularizer
 from fla_sdk.training import hosts
 from fla_sdk.training import mesh as meshes
+from fla_sdk.training.closed_loop import ClosedLoop
 from fla_sdk.training.config import TrainConfig
 from fla_sdk.training.feed import Feed, Served
 from fla_sdk.training.freezing import divide
@@ -42,14 +44,21 @@ class Run:
     """The state that lives while a model trains."""
 
     def __init__(
-        self, config: TrainConfig, plugins: Registry, prepared: Preparation, *, accept_changes: bool = False
+        self,
+        config: TrainConfig,
+        plugins: Registry,
+        prepared: Preparation,
+        *,
+        closed_loop: ClosedLoop | None = None,
+        accept_changes: bool = False,
     ) -> None:
         """Raises `ConfigError` when devices, batch and freezing do not go together.
 
-        `accept_changes` goes on from a checkpoint that was made with other settings, data or plugins.
+        `closed_loop` is what `config.evaluate` names. `accept_changes` goes on from a checkpoint that was made with
+        other settings, data or plugins.
         """
         self.config, self.plugins, self.prepared = config, plugins, prepared
-        self.accept_changes = accept_changes
+        self.closed_loop, self.accept_changes = closed_loop, accept_changes
         self.folder = config.out / "checkpoints"
         self.mesh = meshes.make_mesh(fsdp_devices=config.fsdp_devices, batch_size=config.batch_size)
         self.mixture = Mixture(
@@ -146,9 +155,15 @@ class Run:
                         stopping = hosts.any_of(bool(stop))
                     elif jax.process_count() == 1:
                         stopping = bool(stop)
+                    paused = time.monotonic()
                     if validation is not None and (last or done % (config.validate_every or config.save_every) == 0):
                         report |= self._validate(validation, state, done)
                         trackers.pictures(done, functools.partial(chunks, validation.chunks, self.prepared.codecs))
+                    if self.closed_loop is not None and (
+                        last or done % (config.evaluate_every or config.save_every) == 0
+                    ):
+                        report |= self.closed_loop.measure(graph, _served(state), self.prepared.codecs, step=done)
+                    reports.leave_out(time.monotonic() - paused)
                     trackers.log(done, report)
                     events.step_ended(step=done, total=config.steps, metrics=report)
                     # What was saved before may be the last that is any good.

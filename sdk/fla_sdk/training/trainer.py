@@ -10,6 +10,7 @@ import attrs
 from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import Registry, load_plugins
 from fla_sdk.policy import checkpoint
+from fla_sdk.training.closed_loop import ClosedLoop
 from fla_sdk.training.config import TrainConfig
 from fla_sdk.training.frames import cache_frames
 from fla_sdk.training.preparation import Preparation, prepare
@@ -47,6 +48,7 @@ class Trainer:
         self.config = config
         self.plugins = load_plugins() if plugins is None else plugins
         self.prepared: Preparation = prepare(config, self.plugins)
+        self._closed_loop = ClosedLoop(config, tuple(self.prepared.codecs), self.plugins) if config.evaluate else None
 
     def fit(self, *, resume: bool = False, overwrite: bool = False, accept_changes: bool = False) -> TrainResult:
         """Train to `config.steps` and return the last checkpoint.
@@ -78,7 +80,10 @@ class Trainer:
                 _put_aside(run)
             config, prepared = cache_frames(self.config, self.prepared, newest=saved[0] if saved else None)
             try:
-                path, step, signal = Run(config, self.plugins, prepared, accept_changes=accept_changes).train(saved)
+                training = Run(
+                    config, self.plugins, prepared, closed_loop=self._closed_loop, accept_changes=accept_changes
+                )
+                path, step, signal = training.train(saved)
             finally:
                 if checkpoint.steps(checkpoints):
                     shutil.rmtree(run / REPLACED, ignore_errors=True)
