@@ -101,7 +101,8 @@ class LeRobotPolicy:
                 part.reset()
             batch: Any = {}
             for moment in moments:
-                seen = prepare_observation_for_inference(dict(moment), self._device, task, self._robot_type)
+                own = {key: array.copy() for key, array in moment.items()}  # those of a message are read-only
+                seen = prepare_observation_for_inference(own, self._device, task, self._robot_type)
                 batch = self._remember(self._before(seen))
             chunk = self._after(policy.predict_action_chunk(batch))
         return chunk.float().cpu().numpy()

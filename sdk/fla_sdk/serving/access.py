@@ -2,6 +2,7 @@
 
 import hmac
 import ipaddress
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from websockets.asyncio.server import ServerConnection
@@ -41,15 +42,16 @@ def admit(connection: ServerConnection, request: Request, *, token: str | None) 
     """
     if request.path == HEALTH_PATH:
         return connection.respond(HTTPStatus.OK, "OK\n")
-    if token is None or _presents(request, token):
+    if token is None or presents(request.headers.get_all("Authorization"), token):
         return None
     response = connection.respond(HTTPStatus.UNAUTHORIZED, "This server wants 'Authorization: Api-Key <token>'.\n")
     response.headers["WWW-Authenticate"] = "Api-Key"
     return response
 
 
-def _presents(request: Request, token: str) -> bool:
-    for value in request.headers.get_all("Authorization"):
+def presents(authorizations: Iterable[str], token: str) -> bool:
+    """Whether one of a request's `Authorization` headers has the token."""
+    for value in authorizations:
         scheme, _, presented = value.partition(" ")
         # Takes the same time whichever character is wrong.
         if scheme.lower() in ("api-key", "bearer") and hmac.compare_digest(presented.encode(), token.encode()):
