@@ -3,7 +3,7 @@
     .venv/bin/python tests/bench/step_waits.py [--steps N] [--batch N]
 
 The recipe `pi05_tiny` on a recorded arm, through `Trainer.fit`, with frames in a cache and a model of 15 M parameters
-whose steps take about half a second; with `--tiny` its own of half a million, whose steps take less than their data. On
+whose steps take about a second; with `--tiny` its own of half a million, whose steps take less than their data. On
 a CPU the loader's threads and what writes checkpoints share the cores with the step, so not all that they take is seen
 as waiting.
 """
