@@ -143,7 +143,10 @@ class Embodiment:
         return Sample(images=images, state=state, task=self._task(record))
 
     def _vector(self, record: Mapping[str, Any]) -> NDArray[np.floating]:
-        state = self.state.gather(record, "state")
+        try:
+            state = self.state.gather(record, "state")
+        except ValueError as error:  # lists of lists, of different lengths
+            raise ObservationError(f"{self.name}: the state must be a list of numbers: {error}") from error
         if state is None:
             raise ObservationError(
                 f"{self.name}: the state is missing; expected {self.state.keys('state')}, "
@@ -168,7 +171,7 @@ class Embodiment:
             task = cast("NDArray[Any]", task)
             task = task.item() if task.size == 1 else task.tolist()
         if isinstance(task, bytes):
-            task = task.decode()
+            task = task.decode(errors="replace")
         if not isinstance(task, str):
             raise ObservationError(f"{self.name}: no task; send what to do as a string under 'task' or 'prompt'")
         return str(task)

@@ -32,11 +32,14 @@ def to_image(image: Any, *, where: str = "image") -> NDArray[np.uint8]:
 
     Raises `ObservationError` naming `where`.
     """
-    array = np.asarray(image)
+    try:
+        array = np.asarray(image)
+    except ValueError as error:  # lists of different lengths
+        raise ObservationError(f"{where} is no image: {error}") from error
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
         array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ObservationError(f"{where} must have shape [height, width, 3], got {np.asarray(image).shape}")
+        raise ObservationError(f"{where} must have shape [height, width, 3], got {np.shape(image)}")
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind == "f":

@@ -217,8 +217,8 @@ class Policy:
         """Answer several robots, of any embodiments: for each what `infer` returns, or the error that it raises.
 
         Requests of one kind go through the model together, at most `max_batch` at once: with and without `rest`, with
-        and without guidance. `noise` `[B, T, D]` is for requests of one kind. A row's actions differ from those of
-        `infer` by rounding, and by the noise that they are drawn from.
+        and without guidance. `noise` `[B, T, D]` replaces the random start. But for rounding and random numbers a row's
+        actions are those of `infer`.
         """
         begun = time.perf_counter()
         answers: dict[int, NDArray[np.float32] | FlaError] = {}
@@ -234,7 +234,8 @@ class Policy:
             indices = list(rows)
             for start in range(0, len(indices), self.max_batch):
                 part = indices[start : start + self.max_batch]
-                answers |= zip(part, self._answer([rows[i] for i in part], noise), strict=True)
+                drawn = None if noise is None else noise[part]
+                answers |= zip(part, self._answer([rows[i] for i in part], drawn), strict=True)
         timing = {"infer_ms": (time.perf_counter() - begun) * 1000}
         return [
             one if isinstance(one, FlaError) else {"actions": one, "policy_timing": dict(timing)}
@@ -338,6 +339,8 @@ class Policy:
         import jax
 
         inputs, prefix, weight = stack(rows, shape, size=self.spec.image_size)
+        if noise is not None:
+            noise = np.concatenate([noise, *[noise[:1]] * (shape.batch - len(noise))])
         self._rng, rng = jax.random.split(self._rng)
         return np.asarray(self._sample(self._params, rng, inputs, noise, prefix, weight))
 

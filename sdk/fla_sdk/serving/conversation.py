@@ -19,7 +19,7 @@ from fla_sdk import wire
 from fla_sdk.errors import FlaError, ProtocolError
 from fla_sdk.policy.interface import Request
 from fla_sdk.serving.hello import check_robot, read_hello, welcome
-from fla_sdk.serving.images import decompressed, has_images
+from fla_sdk.serving.images import check_names, decompressed, has_images
 from fla_sdk.serving.marks import Marks, read_marks
 from fla_sdk.serving.observer import Client, Exchange, Timing
 from fla_sdk.serving.queue import Ticket
@@ -118,6 +118,7 @@ class Conversation:
 
     def _exchange(self, message: dict[str, Any], entry: Any) -> tuple[Exchange, Marks]:
         """The request in a message without its entry `fla`."""
+        check_names(message)
         served, session = self._service.served, self.client.session
         if "embodiment" not in message and session is not None:
             message["embodiment"] = session.embodiment

@@ -23,6 +23,15 @@ _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 """JPEG markers that begin a frame, which says its size."""
 
 
+def check_names(observation: Mapping[Any, Any]) -> None:
+    """Raise `ObservationError` on an entry whose name is no text."""
+    for name, value in observation.items():
+        if not isinstance(name, str):
+            raise ObservationError(f"the names of entries are text, got {str(name)[:60]}")
+        if isinstance(value, dict) and MARK not in value:
+            check_names(cast("dict[Any, Any]", value))
+
+
 def has_images(observation: Mapping[str, Any]) -> bool:
     """Whether any entry is a compressed image."""
     return any(

@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fla_sdk.errors import CheckpointError, ObservationError, StatsError, UnknownNameError
 from fla_sdk.policy import checkpoint
+from fla_sdk.policy.batching import bucket, buckets
+from fla_sdk.policy.interface import Request
 from fla_sdk.policy.policy import Policy
 
 
@@ -85,6 +89,84 @@ def test_guidance_asks_for_a_good_advantage(trained: Path, registry: Any, policy
         guided = Policy.load(trained, plugins=registry, guidance=guidance)
         answers.append(guided.infer(observation, noise=noise)["actions"])
     assert all(np.abs(a - b).max() > 1e-6 for a, b in itertools.pairwise(answers))
+
+
+# --- Several robots at once ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair(trained: Path, registry: Any) -> Policy:
+    """Answers two robots at once."""
+    policy = Policy.load(trained, plugins=registry)
+    policy.max_batch = 2
+    return policy
+
+
+def _noise(count: int) -> Any:
+    return np.random.default_rng(1).standard_normal((count, 8, 8)).astype(np.float32)
+
+
+def test_robots_of_any_embodiment_are_answered_together(pair: Policy) -> None:
+    names, noise = ["planar2", "planar3", "planar3"], _noise(3)
+    observations = [
+        {**pair.codecs[name].embodiment.example_observation(seed), "embodiment": name}
+        for seed, name in enumerate(names)
+    ]
+    together = pair.infer_many([Request(observation=one) for one in observations], noise=noise)
+    for one, drawn, answer in zip(observations, noise, together, strict=True):
+        assert isinstance(answer, dict)
+        np.testing.assert_allclose(answer["actions"], pair.infer(one, noise=drawn)["actions"], atol=1e-4)
+
+
+def test_requests_of_all_kinds_and_wrong_ones_do_not_disturb_each_other(pair: Policy) -> None:
+    good, noise = _observation(pair), _noise(4)
+    rest = pair.infer(good, noise=noise[0])["actions"][3:]
+    asked: list[dict[str, Any]] = [{}, {"rest": rest, "delay": 2}, {"rest": rest, "delay": 9}]
+    requests = [*(Request(observation=good, **one) for one in asked), Request(observation={"embodiment": "planar4"})]
+    answers = pair.infer_many([requests[0], pair.prepare(requests[1]), *requests[2:]], noise=noise)
+    for one, drawn, answer in zip(asked[:2], noise, answers, strict=False):
+        assert isinstance(answer, dict)
+        np.testing.assert_allclose(answer["actions"], pair.infer(good, noise=drawn, **one)["actions"], atol=1e-4)
+    assert [str(one)[:20] for one in answers[2:]] == ["a delay of 9 steps d", "unknown embodiment f"]
+
+
+def test_nothing_is_compiled_after_warming_up(trained: Path, registry: Any) -> None:
+    policy, told = Policy.load(trained, plugins=registry), list[str]()
+    policy.warm_up(max_batch=2, progress=told.append)
+    assert told[0].startswith(f"compiling 1 of {len(told)}: one robot, 1 cameras, prompts of ")
+    assert "2 robots at once" in told[-1] and told[-1].endswith("continuing chunks")
+    programs = policy._sample._cache_size()  # type: ignore[attr-defined]
+    for count in (1, 2, 3):
+        for rest in (None, np.zeros((2, 2), np.float32)):
+            answers = policy.infer_many([Request(observation=_observation(policy), rest=rest)] * count)
+            assert all(isinstance(one, dict) for one in answers)
+    mixed = policy.infer_many([Request(observation=_observation(policy, name)) for name in ("planar2", "planar3")])
+    assert [one["actions"].shape for one in mixed if isinstance(one, dict)] == [(8, 2), (8, 3)]
+    assert policy._sample._cache_size() == programs == len(told)  # type: ignore[attr-defined]
+
+
+def test_guidance_of_a_request_is_that_of_a_policy(trained: Path, registry: Any) -> None:
+    with_one, with_two = (Policy.load(trained, plugins=registry, guidance=weight) for weight in (1.0, 2.0))
+    observation, noise = _observation(with_one), np.ones((8, 8), np.float32)
+    asked = with_one.infer(observation, noise=noise, guidance=2.0)["actions"]
+    np.testing.assert_array_equal(asked, with_two.infer(observation, noise=noise)["actions"])
+    assert np.abs(asked - with_one.infer(observation, noise=noise)["actions"]).max() > 1e-6
+
+
+def test_a_weight_needs_a_policy_with_guidance(policy: Policy) -> None:
+    with pytest.raises(ObservationError, match="this policy has no guidance: serve a model that was trained with adv"):
+        policy.infer(_observation(policy), guidance=2.0)
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_batches_are_padded_to_few_sizes(most: int, count: int) -> None:
+    sizes = buckets(most)
+    assert sizes[0] == 1 and sizes[-1] == most and len(sizes) <= most.bit_length() + 1
+    if count <= most:
+        assert count <= bucket(count, most) < 2 * count
+
+
+# --- Wrong observations ----------------------------------------------------------------------------------------------
 
 
 def test_a_wrong_observation_is_refused_and_the_policy_goes_on(policy: Policy) -> None:

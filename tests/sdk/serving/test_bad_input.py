@@ -10,7 +10,10 @@ from websockets.exceptions import ConnectionClosed
 from fla_sdk import wire
 
 CHUNK = np.array([[0.5, -1.0, 0.25], [1.0, -2.0, 0.5], [1.5, -3.0, 0.75]], np.float32)
-IMAGE = np.zeros((8, 12, 3), np.uint8)
+NO_CAMERA = (
+    "arm: camera 'top' is missing; expected an image under 'images/top' or 'observation.images.top', "
+    "got keys embodiment, prompt, state"
+)
 
 
 @pytest.fixture
@@ -35,8 +38,7 @@ def greeted(robot: Callable[[], Any]) -> Any:
         ),
         (
             {"images": {}},
-            "arm: camera 'top' is missing; expected an image under 'images/top' or 'observation.images.top', got keys "
-            + "embodiment, prompt, state",
+            NO_CAMERA,
         ),
         (
             {"images": {"top": np.full((8, 12, 3), 127.0, np.float32)}},
