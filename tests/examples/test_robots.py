@@ -5,12 +5,12 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fla_sdk.client import ChunkExecutor, Runtime
+from fla_sdk.client import Runtime
 from fla_sdk.errors import ConfigError
 from fla_sdk.evaluation.server_process import server_process
 from fla_sdk.plugins import load_plugins
@@ -31,7 +31,7 @@ def test_the_simulated_robot_runs_at_50_hz_and_records(tmp_path: Path) -> None:
         done = subprocess.run([*command, "--url", url], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert " steps in 1." in done.stdout
-    dataset = load_plugins().open_dataset(str(tmp_path / "run"))
+    dataset: Any = load_plugins().open_dataset(str(tmp_path / "run"))
     assert dataset.fps == 50
     assert f"{len(dataset)} steps" in done.stdout
     assert {"success", "intervention"} <= set(dataset.features)
@@ -53,11 +53,23 @@ def _lerobot_robot(tmp_path: Path, *, without: str = "") -> Any:
     ]
 
     class Follower(Robot):
-        config_class = RobotConfig
-        name = "follower"
-        is_connected = is_calibrated = True
-        observation_features: ClassVar = {"front": (48, 64, 3), **dict.fromkeys(reversed(motors), float)}
-        action_features: ClassVar = dict.fromkeys(motors, float)
+        config_class, name = RobotConfig, "follower"
+
+        @property
+        def is_connected(self) -> bool:
+            return True
+
+        @property
+        def is_calibrated(self) -> bool:
+            return True
+
+        @property
+        def observation_features(self) -> dict[str, Any]:
+            return {"front": (48, 64, 3), **dict.fromkeys(reversed(motors), float)}
+
+        @property
+        def action_features(self) -> dict[str, Any]:
+            return dict.fromkeys(motors, float)
 
         def __init__(self) -> None:
             config = RobotConfig.__new__(RobotConfig)
@@ -101,7 +113,7 @@ def test_a_robot_of_lerobot_is_driven(so101: Any, tmp_path: Path) -> None:
     executed: list[Any] = []
     runtime = Runtime(
         _adapter()(robot, so101, task="wave"),
-        ChunkExecutor(Policy()),
+        Policy(),
         rate_hz=200,
         on_step=[lambda step: executed.append(step.action)],
     )
