@@ -9,7 +9,7 @@ from fla_sdk.data.frame_cache import CachedFrames
 from fla_sdk.data.frame_plan import plan_cache
 from fla_sdk.data.mixture import Part, shares
 from fla_sdk.policy import checkpoint
-from fla_sdk.training import demand
+from fla_sdk.training import demand, hosts
 from fla_sdk.training.config import TrainConfig
 from fla_sdk.training.preparation import Preparation
 
@@ -18,7 +18,7 @@ def cache_frames(config: TrainConfig, prepared: Preparation, *, newest: Path | N
     """The preparation with its frames from a cache where the config wants one, and the config that says so.
 
     A run that resumes from the checkpoint `newest` goes on as it was: JPEG changes images a little, and how fast this
-    machine is today must not. Prints the choice, and builds what is missing.
+    machine is today must not. Prints the choice, which is that of the first process, and builds what is missing.
     """
     if newest is not None and config.frame_cache == "auto":
         config = attrs.evolve(config, frame_cache=checkpoint.read_manifest(newest).train.get("frame_cache", "never"))
@@ -38,8 +38,10 @@ def cache_frames(config: TrainConfig, prepared: Preparation, *, newest: Path | N
         ),
         threads=config.loader_threads,
     )
-    print(plan.line, flush=True)
-    if not plan.use:
+    if hosts.is_first():
+        print(plan.line, flush=True)
+    # Processes measure different speeds, but must all see the same pixels.
+    if not hosts.any_of(plan.use and hosts.is_first()):
         return attrs.evolve(config, frame_cache="never"), prepared
     for frames in cached:
         frames.build()

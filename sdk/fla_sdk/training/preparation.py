@@ -100,7 +100,8 @@ def bind(
 
     if not source.hold_out:
         return some(chosen), None
-    tasks = [dataset.task(int(first)) for first, _ in bounds] if source.hold_out_by == "task" else []
+    by_task = source.hold_out_by == "task"
+    tasks = [dataset.task(int(first)) if first < end else "" for first, end in bounds] if by_task else []
     held = held_out(bounds, tasks, source.hold_out, source.hold_out_by)[chosen]
     return some(chosen[~held]), some(chosen[held]) if held.any() else None
 
