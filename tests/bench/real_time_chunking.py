@@ -1,14 +1,13 @@
 r"""Success and smoothness of the planar arm when answers take their time, by how chunks are executed.
 
-    fla record planar --embodiment planar2 --episodes 2000 --out out/rtc/data
-    fla train pi05_planar --data out/rtc/data --embodiment planar2 --skip-idle --out out/rtc/guided \
-        --set model_options.horizon=8 --steps 1500
-    .venv/bin/python tests/bench/real_time_chunking.py out/rtc/guided [out/rtc/trained] [--episodes N]
+    fla record planar --embodiment planar2 --episodes 1500 --out out/rtc/data
+    fla train pi05_planar --data out/rtc/data --embodiment planar2 --skip-idle --out out/rtc/run --steps 1500 \
+        --set model_options.horizon=8 --set model_options.max_delay=4
+    .venv/bin/python tests/bench/real_time_chunking.py out/rtc/run [--episodes N]
 
-A second policy, trained with `--set model_options.max_delay=4` besides, continues chunks by itself instead of being
-guided. Time is simulated: a delay is a number of control steps of 100 ms, in which the arm goes on as the way of
-execution says. Every way sees the same episodes. Jerk is the third difference of the commands, root mean square over an
-episode, in rad/s^3.
+The policy was trained to continue chunks (`max_delay`); guided, it does not make use of that. Time is simulated: a
+delay is a number of control steps of 100 ms, in which the arm goes on as the way of execution says. Every way sees the
+same episodes. Jerk is the third difference of the commands, root mean square over an episode, in rad/s^3.
 """
 
 import argparse
@@ -105,25 +104,22 @@ def play(environment: Any, act: Act, seed: int, hz: float) -> tuple[bool, int, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="run whose policy is guided, and one that was trained to")
+    parser.add_argument("run", type=Path, help="checkpoint, or folder of a run")
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--delays", type=int, nargs="+", default=[0, 100, 200, 400], help="in ms")
-    parser.add_argument("--denoising-steps", type=int, default=10)
     options = parser.parse_args()
     registry = fla.load_plugins()
     hz = registry.embodiment(EMBODIMENT).control_hz
-    policies = [
-        fla.Policy.load(run, plugins=registry, embodiment=EMBODIMENT, denoising_steps=options.denoising_steps)
-        for run in options.runs
-    ]
+    trained, guided = (
+        fla.Policy.load(options.run, plugins=registry, embodiment=EMBODIMENT, model_options=changes)
+        for changes in ({}, {"max_delay": 0})
+    )
     ways: dict[str, Callable[[int], Act]] = {
-        "synchronous": lambda delay: Synchronous(Late(policies[0], delay)),
-        "naive asynchronous": lambda delay: Asynchronous(Late(policies[0], delay), continues=False),
-        "real-time, guided": lambda delay: Asynchronous(Late(policies[0], delay), continues=True),
+        "synchronous": lambda delay: Synchronous(Late(trained, delay)),
+        "naive asynchronous": lambda delay: Asynchronous(Late(trained, delay), continues=False),
+        "real-time chunking, guided": lambda delay: Asynchronous(Late(guided, delay), continues=True),
+        "real-time chunking, trained": lambda delay: Asynchronous(Late(trained, delay), continues=True),
     }
-    if len(policies) > 1:
-        ways["naive, trained policy"] = lambda delay: Asynchronous(Late(policies[1], delay), continues=False)
-        ways["real-time, trained"] = lambda delay: Asynchronous(Late(policies[1], delay), continues=True)
     environment: Any = registry.benchmark("planar").make(EMBODIMENT)
     print(
         "| delay | execution | success | steps of the solved, median | jerk, rad/s^3, median |\n|---|---|---|---|---|"

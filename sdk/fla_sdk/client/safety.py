@@ -49,7 +49,7 @@ class SafetyFilter:
 
     def __init__(
         self,
-        robot: RobotLike,
+        robot: RobotLike | None,
         *,
         rate_hz: float | None = None,
         position: Mapping[str, tuple[float, float]] | None = None,
@@ -57,11 +57,14 @@ class SafetyFilter:
         jerk: Mapping[str, float] | None = None,
         stale_after_s: float | None = None,
     ) -> None:
-        """`rate_hz` is that of the control loop; None: the robot's own. Limits are given by the name of a joint or by
-        a unit, for all joints that have it: `velocity={"rad": 2.0, "gripper": 5.0}`; a name wins.
+        """`robot` is an embodiment or `PolicyClient.robot`. `rate_hz` is that of the control loop; None: the robot's
+        own. Limits are given by the name of a joint, or by a unit for all joints that have it, as in
+        `velocity={"rad": 2.0, "gripper": 5.0}`; a name wins.
 
         Raises `UnknownNameError` for what is neither, `ConfigError` for a limit that is none or cannot be kept.
         """
+        if robot is None:
+            raise ConfigError("the server does not describe this robot; give the safety filter its Embodiment")
         self._joints, self._state = dimensions(robot, "action"), dimensions(robot, "state")
         rate_hz = float(described(robot)["control_hz"]) if rate_hz is None else rate_hz
         if not 0 < rate_hz < np.inf:

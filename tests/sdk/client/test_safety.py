@@ -151,6 +151,8 @@ def test_limits_must_make_sense() -> None:
             SafetyFilter(ARM, **dict[str, Any](wrong))
     with pytest.raises(ConfigError, match="a jerk only together with the velocity"):
         SafetyFilter(ARM, jerk={"rad": 1.0})
+    with pytest.raises(ConfigError, match="server does not describe this robot; give the safety filter its Embodiment"):
+        SafetyFilter(None)
     with pytest.raises(ConfigError, match="rate_hz is 0"):
         SafetyFilter(ARM, rate_hz=0)
     with pytest.raises(ConfigError, match=r"is \[3\] numbers, got \[2\]"):
