@@ -150,9 +150,21 @@ def _packs(value: Any) -> bool:
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
 
-_NUMBER_BYTES = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _LENGTH_BYTES = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}
 _COUNT_BYTES = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+_NUMBER_BYTES = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+
+
+def _fixed_bytes(kind: int) -> int:
+    if kind <= 0x7F or kind >= 0xE0 or kind in (0xC0, 0xC2, 0xC3):
+        return 1
+    if 0xA0 <= kind <= 0xBF:
+        return 1 + (kind & 0x1F)
+    return 1 + _NUMBER_BYTES[kind] if kind in _NUMBER_BYTES else 0
+
+
+_FIXED_BYTES = tuple(_fixed_bytes(kind) for kind in range(256))
+"""Type byte -> bytes of the whole value; 0 where more bytes tell."""
 
 
 def _check_structure(message: bytes, *, max_depth: int, max_items: int) -> None:
@@ -160,7 +172,7 @@ def _check_structure(message: bytes, *, max_depth: int, max_items: int) -> None:
 
     msgpack itself would allocate lists and maps before it sees that a message is too deep or too long.
     """
-    end, at, items = len(message), 0, 0
+    end, at, items = len(message), 0, 1
     left, around = 1, list[int]()
     """Values still expected by the innermost open map or list, and by those around it."""
     while left or around:
@@ -168,24 +180,16 @@ def _check_structure(message: bytes, *, max_depth: int, max_items: int) -> None:
             left = around.pop()
             continue
         left -= 1
-        items += 1
-        if items > max_items:
-            raise ProtocolError(f"the message holds more than {max_items} values")
         if at >= end:
             raise ProtocolError(f"the message ends too early, after {end} bytes")
         kind = message[at]
-        at += 1
-        if 0xA0 <= kind <= 0xBF:
-            at += kind & 0x1F
+        if size := _FIXED_BYTES[kind]:
+            at += size
             continue
+        at += 1
         if kind in _LENGTH_BYTES:
             width = _LENGTH_BYTES[kind]
             at += width + int.from_bytes(message[at : at + width], "big")
-            continue
-        if kind <= 0x7F or kind >= 0xE0 or kind in (0xC0, 0xC2, 0xC3):
-            continue
-        if kind in _NUMBER_BYTES:
-            at += _NUMBER_BYTES[kind]
             continue
         if kind <= 0x8F:
             children = 2 * (kind & 0x0F)
@@ -199,6 +203,11 @@ def _check_structure(message: bytes, *, max_depth: int, max_items: int) -> None:
             raise ProtocolError(f"byte {at - 1} of the message, 0x{kind:02x}, begins no value of this protocol")
         if len(around) + 1 > max_depth:
             raise ProtocolError(f"the message is nested deeper than {max_depth} levels")
+        if children > end - at:  # each takes a byte at least
+            raise ProtocolError(f"the message ends too early, after {end} bytes")
+        items += children
+        if items > max_items:
+            raise ProtocolError(f"the message holds more than {max_items} values")
         around.append(left)
         left = children
     if at != end:
@@ -235,10 +244,11 @@ def _decode_array(entries: dict[Any, Any], max_bytes: int) -> NDArray[Any]:
     sizes = cast("list[Any]", shape)
     if len(sizes) > _MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in sizes):
         raise ProtocolError(f"an array's shape must be at most {_MAX_DIMENSIONS} sizes >= 0, got {str(sizes)[:80]}")
+    needed = math.prod(sizes) * dtype.itemsize
     # An empty array may not claim other huge dimensions either: a reduction over it would allocate them.
-    if math.prod(max(n, 1) for n in sizes) * dtype.itemsize > max_bytes:
+    if (needed or math.prod(max(n, 1) for n in sizes) * dtype.itemsize) > max_bytes:
         raise ProtocolError(f"an array of shape {sizes} and dtype {dtype.str!r} exceeds the limit of {max_bytes} bytes")
-    if (needed := math.prod(sizes) * dtype.itemsize) != len(data):
+    if needed != len(data):
         raise ProtocolError(
             f"an array of shape {sizes} and dtype {dtype.str!r} needs {needed} bytes, the message carries {len(data)}"
         )
