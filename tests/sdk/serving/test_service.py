@@ -133,7 +133,7 @@ def test_requests_that_come_while_the_model_is_busy_are_answered_together() -> N
             policy.go_on.release(3)
             replies = [await one.reply() for one in wires]
         assert [reply["server_timing"]["batch"] for reply in replies] == [1, 4, 4, 4, 4, 2, 2]
-        assert replies[6]["server_timing"]["queue_ms"] >= replies[1]["server_timing"]["queue_ms"] > 0
+        assert all(reply["server_timing"]["queue_ms"] > 0 for reply in replies)
 
     policy = Held()
     service = Service(policy)
