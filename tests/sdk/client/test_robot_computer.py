@@ -12,9 +12,11 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 _DRIVE = """
-import sys
+import asyncio, sys
 import numpy as np
-from fla_sdk.client import ChunkExecutor, PolicyClient
+from fla_sdk.client import (
+    AsynchronousExecutor, AsyncPolicyClient, ChunkExecutor, PolicyClient, Runtime, SafetyFilter, TemporalEnsemble
+)
 state = np.array([1.0, 2.0, 3.0], np.float32)
 with PolicyClient(sys.argv[1], embodiment="arm") as policy:
     executor = ChunkExecutor(policy, replan=2)
@@ -26,6 +28,24 @@ with PolicyClient(sys.argv[1], embodiment="arm") as policy:
         assert "the state is missing" in str(error), error
     else:
         raise AssertionError("no error")
+
+class Arm:
+    def reset(self): pass
+    def observe(self): return {"state": state, "prompt": "go"}
+    def act(self, action): pass
+
+with PolicyClient(sys.argv[1], embodiment="arm") as policy, AsynchronousExecutor(policy) as moving:
+    safety = SafetyFilter(policy.robot, velocity={"rad": 2.0}, jerk={"rad": 100.0}, position={"rad": (-3, 3)})
+    assert Runtime(Arm(), moving, rate_hz=50, safety=safety).run_episode(limit_steps=20).counts.chunks > 1
+with PolicyClient(sys.argv[1], embodiment="arm") as policy:
+    assert TemporalEnsemble(policy).act(Arm().observe)[0] == 1
+
+async def ask():
+    async with AsyncPolicyClient(sys.argv[1], embodiment="arm") as policy:
+        assert await policy.ping() > 0
+        return await policy.infer({"state": state, "prompt": "go"})
+
+assert asyncio.run(ask())["actions"].shape == (3, 3)
 import fla_sdk
 print(sys.version_info[:2], fla_sdk.__file__)
 """
@@ -33,7 +53,7 @@ print(sys.version_info[:2], fla_sdk.__file__)
 
 def test_the_client_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from fla_sdk.client import ChunkExecutor, PolicyClient; "
+        "import sys; from fla_sdk.client import AsynchronousExecutor, PolicyClient, Runtime, SafetyFilter; "
         "print(sorted({'jax', 'flax', 'attr', 'attrs', 'cattrs', 'pluggy', 'PIL'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
