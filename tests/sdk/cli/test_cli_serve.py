@@ -28,6 +28,18 @@ def test_both_arms_are_served(url: str, trained: Path, registry: object) -> None
         np.testing.assert_array_equal(actions, local.infer({**observation, "embodiment": name})["actions"])
 
 
+def test_a_chunk_is_continued_over_the_network(url: str, registry: object) -> None:
+    observation = registry.embodiment("planar2").example_observation()  # pyright: ignore[reportAttributeAccessIssue]
+    with PolicyClient(url, embodiment="planar2") as client:
+        assert client.metadata["fla"]["embodiments"]["planar2"]["rest_mode"] == "guided"
+        assert client.metadata["fla"]["features"] == ["deadline", "images", "rest"]
+        rest = client.infer(observation)["actions"][3:]
+        free, bound = (client.infer(observation, **more)["actions"] for more in ({}, {"rest": rest, "delay": 2}))
+        assert np.abs(bound[:2] - rest[:2]).mean() < 0.5 * np.abs(free[:2] - rest[:2]).mean()
+        with pytest.raises(ServerError, match="a delay of 4 steps does not fit a chunk of 8 of which 5 are left"):
+            client.infer(observation, rest=rest, delay=4)
+
+
 def test_a_wrong_observation_gets_the_reason_and_the_server_lives_on(url: str, registry: object) -> None:
     good = registry.embodiment("planar2").example_observation()  # pyright: ignore[reportAttributeAccessIssue]
     with PolicyClient(url, embodiment="planar2") as client:
