@@ -117,7 +117,7 @@ class Demo:
 
     def _drive(self, checkpoint: Path, label: str, *, videos: int) -> dict[str, EvaluationResult]:
         results: dict[str, EvaluationResult] = {}
-        with server_process(checkpoint) as url:
+        with server_process(checkpoint, arguments=["--no-real-time-chunking"]) as url:
             for name in EMBODIMENTS:
                 plan = Evaluation(
                     benchmark="planar",

@@ -66,7 +66,11 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
     ]
     for plan in plans:
         check(plan, registry)
-    server = nullcontext(arguments.server) if arguments.server else server_process(arguments.checkpoint)
+    server = (
+        nullcontext(arguments.server)
+        if arguments.server
+        else server_process(arguments.checkpoint, arguments=["--no-real-time-chunking"])
+    )
     with server as url:
         results = [evaluate(attrs.evolve(plan, url=url), registry) for plan in plans]
     write_results(results, arguments.out / "results.json")

@@ -40,6 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="let an idle model wait so long for more robots (default 0: batches form while the model is busy)",
     )
+    parser.add_argument(
+        "--no-real-time-chunking",
+        action="store_true",
+        help="do not compile for robots that move while they ask; starts sooner",
+    )
     parser.add_argument("--token-file", type=Path, help="file with the token clients must send; or set FLA_TOKEN")
     parser.add_argument("--allow-public", action="store_true", help="listen beyond this machine without a token")
 
@@ -59,6 +64,7 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         assets=arguments.assets,
         model_options=parse_options(arguments.model_option, flag="--model-option"),
         max_batch=arguments.max_batch,
+        rest=not arguments.no_real_time_chunking,
         progress=partial(print, flush=True),
     )
     serve(

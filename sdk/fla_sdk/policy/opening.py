@@ -21,13 +21,14 @@ def open_policy(
     assets: str | None = None,
     model_options: Mapping[str, Any] | None = None,
     max_batch: int = 1,
+    rest: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> PolicyLike:
     """A plugin's policy (hook `fla_open_checkpoint`), or a checkpoint of `fla train`, compiled and ready.
 
     `denoising_steps` and `guidance` are those of `Policy`; `assets` names the statistics in a checkpoint that does not
-    say whose they are; `model_options` are fields of the model's config to change. `max_batch` and `progress` are those
-    of `Policy.warm_up`.
+    say whose they are; `model_options` are fields of the model's config to change. `max_batch`, `rest` and `progress`
+    are those of `Policy.warm_up`.
     """
     place = fetch(path) if is_remote(path) else Path(path).expanduser()
     options: dict[str, Any] = {"denoising_steps": denoising_steps, "guidance": guidance}
@@ -37,7 +38,7 @@ def open_policy(
         options["model"] = dict(model_options)
     if (opened := registry.open_checkpoint(place, embodiment=embodiment, options=options)) is not None:
         if isinstance(opened, Policy):
-            opened.warm_up(max_batch=max_batch, progress=progress)
+            opened.warm_up(max_batch=max_batch, rest=rest, progress=progress)
         return opened
     if assets is not None:
         raise ConfigError(f"{place} says whose statistics it holds: leave out --assets {assets}")
@@ -49,5 +50,5 @@ def open_policy(
         guidance=guidance,
         model_options=model_options,
     )
-    policy.warm_up(max_batch=max_batch, progress=progress)
+    policy.warm_up(max_batch=max_batch, rest=rest, progress=progress)
     return policy

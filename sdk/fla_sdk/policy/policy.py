@@ -269,12 +269,14 @@ class Policy:
             guidance=None if weight == 1 else weight,  # 1 is the prompt as it is
         )
 
-    def warm_up(self, *, max_batch: int = 1, progress: Callable[[str], None] | None = None) -> None:
+    def warm_up(self, *, max_batch: int = 1, rest: bool = True, progress: Callable[[str], None] | None = None) -> None:
         """Compile for every embodiment and batches up to `max_batch`, so that no robot waits for it.
 
-        `progress` is told of every program before it is compiled. A model that turns out not to continue chunks has
-        `rest_mode` "none" from then on.
+        `progress` is told of every program before it is compiled. Without `rest`, and where the model turns out not to
+        continue chunks, `rest_mode` is "none" from then on.
         """
+        if not rest:
+            self.rest_mode = "none"
         self.max_batch = max_batch if self._in_batches else 1
         rng, self._warm = self._rng, []
         rows = [row for codec in self.codecs.values() for one in examples(codec) for row in self._examples(one)]
