@@ -1,5 +1,6 @@
 """Everything a run needs, resolved and checked before the first second of training is spent."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fla_sdk.data.partial_stats import PartialStats, hardly_moving
 from fla_sdk.data.quarantine import Quarantine
 from fla_sdk.data.splits import held_out, parse_episodes
 from fla_sdk.embodiment import Embodiment
-from fla_sdk.errors import ConfigError, DataError, UnknownNameError
+from fla_sdk.errors import ConfigError, DataError, UnknownNameError, nearest
 from fla_sdk.model import ModelSpec
 from fla_sdk.normalization import NormStats
 from fla_sdk.plugins import Registry
@@ -72,10 +73,12 @@ def open_dataset(uri: str, registry: Registry) -> Dataset:
     path = Path(uri).expanduser()
     if not path.exists():
         siblings = [str(p) for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-        error = UnknownNameError("dataset path", str(path), siblings)
-        on_hub = uri.count("/") == 1 and not path.parent.exists()
-        hint = f"; a dataset of the Hugging Face Hub is written hf://datasets/{uri}" if on_hub else ""
-        raise DataError(f"{error}{hint}")
+        name = re.sub(r"^hf:/+", "", uri)  # one slash is what pathlib leaves of two
+        on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+        hint = f"; a dataset of the Hugging Face Hub is written hf://datasets/{name}" if on_hub else ""
+        if close := nearest(str(path), siblings):
+            hint = f"; did you mean {close!r}?"
+        raise DataError(f"there is no dataset at {uri}: the path does not exist{hint}")
     formats = "; ".join(f"{f.name}: {f.description}" for f in registry.datasets.values()) or "none installed"
     raise DataError(f"{path} is in no known dataset format ({formats})")
 

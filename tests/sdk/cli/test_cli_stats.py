@@ -85,7 +85,7 @@ def test_robots_are_not_mixed(arms: dict[str, Path], tmp_path: Path, capsys: pyt
         (["--embodiment", "planar", "--horizon", "4"], "did you mean 'planar"),
         ([*HORIZON, "--out", "."], "is a folder; name the file to write"),
         ([*HORIZON, "--episodes", "9"], "there is no episode 9"),
-        (["nowhere", *HORIZON], "unknown dataset path"),
+        (["nowhere", *HORIZON], "there is no dataset at nowhere"),
     ],
 )
 def test_wrong_usage_is_explained(
