@@ -17,8 +17,8 @@ from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 import fla_sdk as fla
-from fla_sdk.serving.access import presents
 from fla_sdk.serving.service import Service
+from fla_sdk.serving.tokens import Token, Tokens
 
 TOKEN = "FLA_TOKEN"
 
@@ -93,7 +93,8 @@ class Robots:
             model_options=arguments.model_options,
             max_batch=arguments.max_batch,
         )
-        self._token = os.environ.get(TOKEN) or None
+        token = os.environ.get(TOKEN)
+        self._tokens = Tokens([Token(secret=token)]) if token else None
         self._service = Service(policy)
         self._threads = contextlib.ExitStack()
         self._threads.enter_context(self._service.running())
@@ -109,7 +110,7 @@ class Robots:
 
     @ingress.websocket("/")
     async def converse(self, websocket: WebSocket) -> None:
-        if self._token is not None and not presents(websocket.headers.getlist("authorization"), self._token):
+        if self._tokens is not None and self._tokens.why_not(websocket.headers.getlist("authorization")):
             await websocket.close()  # not accepted yet: HTTP 403
             return
         await websocket.accept()

@@ -29,7 +29,7 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         line = self.line()
-        assert line.startswith("serving on ws://127.0.0.1:"), (line, self.stderr())
+        assert line.startswith(("serving on ws://127.0.0.1:", "serving on wss://127.0.0.1:")), (line, self.stderr())
         self.url = line.split()[-1]
         self.port = int(self.url.rsplit(":", 1)[1])
 

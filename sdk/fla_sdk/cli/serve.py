@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import ssl
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from fla_sdk.cli.options import add_options, parse_options
 from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import Registry
 from fla_sdk.records import Command
+from fla_sdk.serving.access import tls
+from fla_sdk.serving.limits import Limits
 from fla_sdk.serving.observer import Exchange, Observer
+from fla_sdk.serving.tokens import Token, Tokens
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,16 +49,52 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="do not compile for robots that move while they ask; starts sooner",
     )
-    parser.add_argument("--token-file", type=Path, help="file with the token clients must send; or set FLA_TOKEN")
-    parser.add_argument("--allow-public", action="store_true", help="listen beyond this machine without a token")
+    _configure_access(parser.add_argument_group("who may connect"))
+    _configure_operation(parser.add_argument_group("operation"))
+
+
+def _configure_access(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
+    group.add_argument(
+        "--token-file",
+        type=Path,
+        metavar="FILE",
+        help="tokens that clients must send, one per line: TOKEN [name=WHOSE] [expires=2027-01-01T00:00:00Z]; read "
+        "again when it changes; a single token may stand in FLA_TOKEN instead",
+    )
+    group.add_argument("--allow-public", action="store_true", help="listen beyond this machine without a token")
+    group.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="certificate chain, PEM: serve wss:// and https://"
+    )
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, PEM, without a password")
+    group.add_argument("--max-connections", type=int, metavar="N", help="at once (default: no limit)")
+    group.add_argument("--max-rate", type=float, metavar="HZ", help="requests per second of one connection")
+    group.add_argument("--max-message-mb", type=float, default=64.0, metavar="MB", help="of a message (default 64)")
+    group.add_argument("--queue", type=int, default=256, metavar="N", help="requests that may wait (default 256)")
+
+
+def _configure_operation(group: argparse._ArgumentGroup) -> None:  # pyright: ignore[reportPrivateUsage]
+    group.add_argument(
+        "--drain-s",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="at SIGTERM, how long to go on with requests that came before (default 10); a second signal ends at once",
+    )
+    group.add_argument("--log-format", choices=("text", "json"), default="text", help="of the log on stderr")
+    group.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="json: info, text: warning")
 
 
 def run(arguments: argparse.Namespace, registry: Registry) -> None:
     """Serves until Ctrl-C or SIGTERM. Prints `serving on ws://...` once compiled and ready."""
     from fla_sdk.policy.opening import open_policy
-    from fla_sdk.serving.server import serve
+    from fla_sdk.serving import journal
+    from fla_sdk.serving.server import PolicyServer
 
-    token = _token(arguments.token_file)
+    tokens = _tokens(arguments.token_file)
+    certificate = _tls(arguments.tls_cert, arguments.tls_key)
+    limits = _limits(arguments)
+    level = {"json": "info", "text": "warning"}[arguments.log_format]
+    journal.start(arguments.log_format, arguments.log_level or level)
     policy = open_policy(
         arguments.checkpoint,
         registry,
@@ -67,15 +107,21 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         rest=not arguments.no_real_time_chunking,
         progress=partial(print, flush=True),
     )
-    serve(
+    server = PolicyServer(
         policy,
         host=arguments.host,
         port=arguments.port,
-        token=token,
+        token=tokens,
+        tls=certificate,
         allow_public=arguments.allow_public,
-        observers=[_Plugins(registry)],
+        limits=limits,
+        observers=[_Plugins(registry), journal.Journal()],
+        queue_capacity=arguments.queue,
         batch_wait_ms=arguments.batch_wait_ms,
+        drain_s=arguments.drain_s,
     )
+    server.status.checkpoint = Path(arguments.checkpoint).name or arguments.checkpoint
+    server.run()
 
 
 class _Plugins(Observer):
@@ -90,12 +136,28 @@ class _Plugins(Observer):
         self._registry.policy_called(embodiment=name, milliseconds=exchange.timing.infer_ms)
 
 
-def _token(file: Path | None) -> str | None:
-    if file is None:
-        return os.environ.get("FLA_TOKEN") or None
-    if not file.is_file() or not (token := file.read_text().strip()):
-        raise ConfigError(f"--token-file {file}: there is no token in it")
-    return token
+def _tokens(file: Path | None) -> Tokens | None:
+    """The file's, and the one in the environment."""
+    known = os.environ.get("FLA_TOKEN")
+    if file is None and not known:
+        return None
+    return Tokens([Token(secret=known)] if known else [], file=file)
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigError("--tls-cert and --tls-key belong together: one of them is missing")
+    return tls(certificate, key)
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    return Limits(
+        message_bytes=round(arguments.max_message_mb * 2**20),
+        connections=arguments.max_connections,
+        requests_per_s=arguments.max_rate,
+    )
 
 
 COMMAND = Command(name="serve", help="serve a checkpoint to robots", configure=configure, run=run)

@@ -1,23 +1,15 @@
-"""Who may reach the server: where it binds, and which requests it lets through."""
+"""Who may reach the server: where it binds, and with which certificate."""
 
-import hmac
 import ipaddress
-from collections.abc import Iterable
-from http import HTTPStatus
-
-from websockets.asyncio.server import ServerConnection
-from websockets.http11 import Request, Response
+import ssl
+from pathlib import Path
 
 from fla_sdk.errors import ConfigError
 
-HEALTH_PATH = "/healthz"
 
-
-def check_bind(host: str, *, token: str | None, allow_public: bool) -> None:
+def check_bind(host: str, *, has_token: bool, allow_public: bool) -> None:
     """Raise `ConfigError` when the network could reach the server and nobody said that this is meant."""
-    if token is not None and (not token or not token.isascii() or not token.isprintable() or " " in token):
-        raise ConfigError("the token must be printable ASCII without spaces, and not empty: it travels in a header")
-    if not (is_loopback(host) or token is not None or allow_public):
+    if not (is_loopback(host) or has_token or allow_public):
         raise ConfigError(
             f"host {host!r} lets the whole network drive the robot: set a token, which clients must then send, "
             "or say allow_public=True (--allow-public) when the network itself is trusted. "
@@ -35,25 +27,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def admit(connection: ServerConnection, request: Request, *, token: str | None) -> Response | None:
-    """Answer the health check and turn strangers away; None lets the websocket handshake go on.
-
-    The token is accepted as `Authorization: Api-Key <token>`, openpi-compatible, or `Authorization: Bearer <token>`.
-    """
-    if request.path == HEALTH_PATH:
-        return connection.respond(HTTPStatus.OK, "OK\n")
-    if token is None or presents(request.headers.get_all("Authorization"), token):
-        return None
-    response = connection.respond(HTTPStatus.UNAUTHORIZED, "This server wants 'Authorization: Api-Key <token>'.\n")
-    response.headers["WWW-Authenticate"] = "Api-Key"
-    return response
-
-
-def presents(authorizations: Iterable[str], token: str) -> bool:
-    """Whether one of a request's `Authorization` headers has the token."""
-    for value in authorizations:
-        scheme, _, presented = value.partition(" ")
-        # Takes the same time whichever character is wrong.
-        if scheme.lower() in ("api-key", "bearer") and hmac.compare_digest(presented.encode(), token.encode()):
-            return True
-    return False
+def tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """For `wss://`. `certificate` holds the chain, PEM. Raises `ConfigError` when the two cannot be used."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Without a password one is asked for on the terminal, and a server waits for it forever.
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise ConfigError(
+            f"--tls-cert {certificate} with --tls-key {key}: {error}. Both are PEM files, the key without a password"
+        ) from error
+    return context

@@ -23,6 +23,7 @@ from fla_sdk.serving.images import check_names, decompressed, has_images
 from fla_sdk.serving.marks import Marks, read_marks
 from fla_sdk.serving.observer import Client, Exchange, Timing
 from fla_sdk.serving.queue import Ticket
+from fla_sdk.serving.rate import Rate
 from fla_sdk.serving.refusal import Refusal, code_of, reason_of
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ class Conversation:
         self.client = client
         self._service = service
         self._ticket: Ticket | None = None
+        self._rate = Rate(service.limits.requests_per_s)
         self._previous_ms: float | None = None
+        self._inferred_s = 0.0
         self._open = True
         self._answered = False
         """The frame of this moment gets actions."""
@@ -66,22 +69,9 @@ class Conversation:
         """Greet, then answer one frame after the other until the socket ends. Raises what the socket raises."""
         await socket.send(self._service.greeting)
         async for frame in socket:
-            received_s = time.monotonic()
-            self._answered = failed = False
-            try:
-                reply = await self._reply(frame, received_s)
-            except asyncio.CancelledError:
-                if self._open:
-                    raise
-                return  # hung up
-            except Exception as error:
-                reply, failed = self._refusal(error), not isinstance(error, FlaError)
-            await socket.send(reply)
-            if failed:
-                await socket.close(FAILED, "Internal server error. Reason included in previous frame.")
-                return
-            if self._answered:
-                self._previous_ms = (time.monotonic() - received_s) * 1e3
+            with self._service.at_work():
+                if not await self._turn(socket, frame):
+                    return
 
     def hang_up(self) -> None:
         """The socket is closed: a request that still waits is not computed."""
@@ -91,8 +81,31 @@ class Conversation:
 
     # --- One frame ----------------------------------------------------------------------------------------------------
 
+    async def _turn(self, socket: Socket, frame: "str | bytes") -> bool:
+        """Answer a frame; False when it was the last one."""
+        received_s = time.monotonic()
+        self._answered = failed = False
+        try:
+            reply = await self._reply(frame, received_s)
+        except asyncio.CancelledError:
+            if self._open:
+                raise
+            return False  # hung up
+        except Exception as error:
+            reply, failed = self._refusal(error), not isinstance(error, FlaError)
+        await socket.send(reply)
+        if failed:
+            await socket.close(FAILED, "Internal server error. Reason included in previous frame.")
+            return False
+        if self._answered:
+            sent_s = time.monotonic()
+            self._previous_ms = (sent_s - received_s) * 1e3
+            self._service.tell("sent", self.client, (sent_s - self._inferred_s) * 1e3)
+        return True
+
     async def _reply(self, frame: "str | bytes", received_s: float) -> bytes:
         self._asked, self._coded = None, self.client.session is not None
+        self._rate.check(received_s)
         message = self._read(frame)
         entry = message.pop("fla", None)
         if isinstance(entry, dict):
@@ -183,6 +196,7 @@ class Conversation:
 
     def _pack(self, exchange: Exchange, marks: Marks | None) -> bytes:
         assert exchange.answer is not None and exchange.timing is not None
+        self._inferred_s = time.monotonic()
         measured = exchange.timing
         timing: dict[str, Any] = {"infer_ms": measured.infer_ms}
         if self._previous_ms is not None:

@@ -77,6 +77,9 @@ class Observer:
     def answered(self, exchange: Exchange) -> None:
         """The answer is about to be sent."""
 
+    def sent(self, client: Client, encode_ms: float) -> None:
+        """The answer was packed and handed to the network."""
+
     def refused(self, client: Client, code: str, message: str) -> None:
         """The client is told why it gets no actions."""
 

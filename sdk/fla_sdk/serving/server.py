@@ -8,11 +8,12 @@ happens in between, `Conversation` what a client hears of it.
 import asyncio
 import errno
 import logging
+import math
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -21,10 +22,16 @@ from websockets.exceptions import ConnectionClosed
 
 from fla_sdk.errors import ConfigError
 from fla_sdk.policy.interface import PolicyLike
-from fla_sdk.serving.access import admit, check_bind
+from fla_sdk.serving.access import check_bind
+from fla_sdk.serving.door import Door
 from fla_sdk.serving.limits import Limits
+from fla_sdk.serving.metrics import Metrics
 from fla_sdk.serving.observer import Observer
 from fla_sdk.serving.service import Service
+from fla_sdk.serving.status import Status
+from fla_sdk.serving.tokens import Token, Tokens
+
+TRY_AGAIN_LATER = 1013
 
 
 class PolicyServer:
@@ -36,34 +43,48 @@ class PolicyServer:
         *,
         host: str = "127.0.0.1",
         port: int = 8000,
-        token: str | None = None,
+        token: str | Tokens | None = None,
+        tls: ssl.SSLContext | None = None,
         allow_public: bool = False,
         limits: Limits | None = None,
         observers: Sequence[Observer] = (),
         queue_capacity: int = 256,
         batch_wait_ms: float = 0.0,
+        drain_s: float = 10.0,
     ) -> None:
         """`port` 0 takes a free one. `token` is what clients must present; a public `host` needs one or `allow_public`.
 
-        `limits` bound what a client may send; the other options are those of `Service`.
+        `limits` bound what a client may send; at the end, requests that came are answered for up to `drain_s`. The
+        other options are those of `Service`.
 
         Raises `ConfigError` on a bind that nobody permitted, or metadata that cannot be sent.
         """
-        check_bind(host, token=token, allow_public=allow_public)
+        self._tokens = Tokens([Token(secret=token)]) if isinstance(token, str) else token
+        check_bind(host, has_token=self._tokens is not None, allow_public=allow_public)
+        if not 0 <= drain_s < math.inf:
+            raise ConfigError(f"drain_s is {drain_s}, must be 0 or more")
         if not 0 <= port <= 65535:
             raise ConfigError(f"port is {port}, must be 0 (any free one) to 65535")
         self._host, self._port = host, port
-        self._token = token
+        self._tls, self._drain_s = tls, drain_s
+        self.metrics = Metrics()
+        self.status = Status(self.metrics)
         self.service = Service(
-            policy, limits=limits, observers=observers, queue_capacity=queue_capacity, batch_wait_ms=batch_wait_ms
+            policy,
+            limits=limits,
+            observers=[self.metrics, self.status, *observers],
+            queue_capacity=queue_capacity,
+            batch_wait_ms=batch_wait_ms,
         )
 
     def run(self, *, ready: Callable[[str], None] | None = None) -> None:
-        """Serve until SIGINT or SIGTERM; the inference under way is finished, a second signal does not wait for it.
+        """Serve until SIGINT or SIGTERM, then drain: requests that came are answered, new ones refused, for at most
+        `drain_s` and the inference under way. A second signal ends the process at once.
 
-        `ready(url)` is called once clients can connect. Raises `ConfigError` when the port cannot be opened.
+        Prints `serving on ws://HOST:PORT` once clients can connect, unless there is `ready(url)` to call. Raises
+        `ConfigError` when the port cannot be opened.
         """
-        asyncio.run(self._run_until_signal(ready))
+        asyncio.run(self._run_until_signal(ready or _announce))
 
     async def serve_until(self, stop: asyncio.Event, *, ready: Callable[[str], None] | None = None) -> None:
         """Serve on the running event loop until `stop` is set."""
@@ -71,13 +92,14 @@ class PolicyServer:
         with self.service.running():
             try:
                 if ready is not None:
-                    ready(_url(server))
+                    ready(_url(server, "ws" if self._tls is None else "wss"))
                 await stop.wait()
+                await self.service.drain(self._drain_s)
             finally:
                 server.close()
                 await server.wait_closed()
 
-    async def _run_until_signal(self, ready: Callable[[str], None] | None) -> None:
+    async def _run_until_signal(self, ready: Callable[[str], None]) -> None:
         stop = asyncio.Event()
         with _stop_signals(stop):
             await self.serve_until(stop, ready=ready)
@@ -90,7 +112,8 @@ class PolicyServer:
                 self._converse,
                 self._host,
                 self._port,
-                process_request=partial(admit, token=self._token),
+                process_request=Door(self.service, tokens=self._tokens, metrics=self.metrics, status=self.status),
+                ssl=self._tls,
                 compression=None,
                 max_size=self.service.limits.message_bytes,
                 # A client that sends ahead is read no further than one message, so it cannot fill the memory.
@@ -101,6 +124,10 @@ class PolicyServer:
             raise ConfigError(_why_no_port(error, self._host, self._port)) from error
 
     async def _converse(self, connection: ServerConnection) -> None:
+        limit = self.service.limits.connections
+        if limit is not None and len(self.service.clients) >= limit:  # many came at the same moment
+            await connection.close(TRY_AGAIN_LATER, f"this server takes {limit} connections")
+            return
         conversation = self.service.conversation(_peer(connection))
         closed = asyncio.ensure_future(connection.wait_closed())
         closed.add_done_callback(lambda _: conversation.hang_up())
@@ -114,12 +141,11 @@ class PolicyServer:
 
 
 def serve(policy: PolicyLike, *, ready: Callable[[str], None] | None = None, **options: Any) -> None:
-    """Serve `policy` until SIGINT or SIGTERM. `options` are those of `PolicyServer`.
+    """Serve `policy` until SIGINT or SIGTERM. `options` are those of `PolicyServer`, `ready` is that of its `run`.
 
-    Prints `serving on ws://HOST:PORT` once clients can connect, unless `ready` does something else with the URL: a
-    parent process can wait for that line.
+    A parent process can wait for the line that `run` prints.
     """
-    PolicyServer(policy, **options).run(ready=ready or _announce)
+    PolicyServer(policy, **options).run(ready=ready)
 
 
 def _announce(url: str) -> None:
@@ -136,9 +162,9 @@ def _peer(connection: ServerConnection) -> str:
     return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else "unknown"
 
 
-def _url(server: Server) -> str:
+def _url(server: Server, scheme: str) -> str:
     host, port = next(iter(server.sockets)).getsockname()[:2]
-    return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _why_no_port(error: OSError, host: str, port: int) -> str:

@@ -60,6 +60,8 @@ class Service:
         """Connected now, by their number."""
         self.draining = False
         """No more requests are taken; those that wait are answered."""
+        self.working = 0
+        """Messages that are being answered."""
         self._observers = tuple(observers)
         self._connections = 0
         if not 0 <= batch_wait_ms < 10_000 or queue_capacity < 1:
@@ -92,6 +94,13 @@ class Service:
             self.thread.stop()
             self._background.shutdown()
 
+    async def drain(self, limit_s: float) -> None:
+        """Take no more requests, and wait until those that came are answered, at most so long."""
+        self.draining = True
+        until_s = time.monotonic() + limit_s
+        while self.working and time.monotonic() < until_s:
+            await asyncio.sleep(0.02)
+
     # --- For connections ----------------------------------------------------------------------------------------------
 
     def conversation(self, peer: str) -> Conversation:
@@ -111,6 +120,15 @@ class Service:
         if client.session is not None:
             self.sessions.leave(client.session, now_s=time.monotonic())
         self.tell("disconnected", client)
+
+    @contextmanager
+    def at_work(self) -> Generator[None, None, None]:
+        """A message is being answered."""
+        self.working += 1
+        try:
+            yield
+        finally:
+            self.working -= 1
 
     def check_open(self) -> None:
         """Raise `Refusal` when no more requests are taken."""

@@ -12,9 +12,12 @@ from fla_sdk.embodiment import Camera, Embodiment
 from fla_sdk.errors import ObservationError
 from fla_sdk.policy.interface import Request
 from fla_sdk.sample import Sample
+from fla_sdk.serving import journal
+from fla_sdk.serving.access import tls
 from fla_sdk.serving.limits import Limits
 from fla_sdk.serving.observer import Exchange, Observer
 from fla_sdk.serving.server import serve
+from fla_sdk.serving.tokens import Tokens
 from fla_sdk.space import Space, gripper, joints
 
 ARM = Embodiment(
@@ -104,9 +107,24 @@ class Notes(Observer):
 def main() -> None:
     options: dict[str, Any] = dict(option.split("=", 1) for option in sys.argv[2:])
     policy = {"": GoldenPolicy, "1": GoldenArm, "many": GoldenMany}[options.pop("robots", "")]()
-    if "max_message_bytes" in options:
-        options["limits"] = Limits(message_bytes=int(options.pop("max_message_bytes")))
-    serve(policy, port=int(sys.argv[1]), observers=[Notes()], **options)
+    known = {
+        name: read(options.pop(option))
+        for option, (name, read) in {
+            "max_message_bytes": ("message_bytes", int),
+            "connections": ("connections", int),
+            "requests_per_s": ("requests_per_s", float),
+        }.items()
+        if option in options
+    }
+    if "token_file" in options:
+        options["token"] = Tokens(file=Path(options.pop("token_file")))
+    if "certificate" in options:
+        options["tls"] = tls(Path(options.pop("certificate")), Path(options.pop("key")))
+    if "drain_s" in options:
+        options["drain_s"] = float(options["drain_s"])
+    journal.start("json", options.pop("log", "warning"))
+    observers = [Notes(), journal.Journal()]
+    serve(policy, port=int(sys.argv[1]), observers=observers, limits=Limits(**known), **options)
 
 
 if __name__ == "__main__":
