@@ -85,17 +85,11 @@ def test_a_restarted_server_is_found_again(client: Callable[..., Any], start_ser
 
 
 def test_a_late_answer_is_not_taken_for_the_next_one(client: Callable[..., Any], server: Any, tmp_path: Any) -> None:
-    with client(server.url, infer_timeout_s=0.5) as policy:
-        with pytest.raises(ConnectionLost, match=r"did not answer within 0.5 s \(infer_timeout_s\)"):
+    with client(server.url, infer_timeout_s=2.0) as policy:
+        with pytest.raises(ConnectionLost, match=r"did not answer within 2 s \(infer_timeout_s\)"):
             policy.infer({"state": STATE, "prompt": f"wait {tmp_path}"})
         (tmp_path / "go").touch()
-        answer = None
-        while answer is None:  # the server may still be at the old one
-            try:
-                answer = policy.infer({"state": STATE, "prompt": "next"})
-            except ConnectionLost:
-                continue
-        assert answer["prompt"] == "next"
+        assert policy.infer({"state": STATE, "prompt": "next"})["prompt"] == "next"
 
 
 def test_refusals_read_alike(client: Callable[..., Any], start_server: Callable[..., Any]) -> None:
