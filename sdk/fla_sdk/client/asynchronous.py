@@ -100,7 +100,6 @@ class AsynchronousExecutor:
         self._not_before_s = 0.0
         self._late_since_s: float | None = None
         self._observed_s: float | None = None
-        self._length = 0
         self._closed = False
         self._late = self._chunks = self._failures = self._actions = 0
         self._thread = threading.Thread(target=self._ask_for_chunks, name="fla-asking", daemon=True)
@@ -122,7 +121,7 @@ class AsynchronousExecutor:
                     return self._take()
                 while self._request is not None and not self._closed:
                     self._changed.wait(0.5)
-                self._raise_failure(first=True)
+                self._raise_failure()
 
     def reset(self) -> None:
         """Forget the chunk: call it between episodes. An answer that is still under way is not executed."""
@@ -168,8 +167,7 @@ class AsynchronousExecutor:
                 raise ConfigError("this executor was closed; make another one")
             if self._request is not None or time.monotonic() < self._not_before_s:
                 return False
-            execute = self._replan or max(self._length // 2, 1)
-            return self._buffer.due(execute=execute, forecast=self._forecast.steps)
+            return self._buffer.due(execute=self._replan, forecast=self._forecast.steps)
 
     def _ask(self, observe: Callable[[], Mapping[str, Any]]) -> None:
         taken_s = time.monotonic()
@@ -200,11 +198,10 @@ class AsynchronousExecutor:
         assert held is not None  # a chunk has at least one action
         return held
 
-    def _raise_failure(self, *, first: bool = False) -> None:
+    def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None:
-            if first:
-                self._not_before_s = 0.0
+            self._not_before_s = 0.0
             raise failure
 
     # --- The thread that asks -----------------------------------------------------------------------------------------
@@ -246,7 +243,7 @@ class AsynchronousExecutor:
                     steps = self._buffer.merge(chunk.actions, request.asked)
                     if request.asked.rest is not None:  # else steps of standing still were counted
                         self._forecast.add(steps)
-                    self._length, self._observed_s = len(chunk.actions), request.taken_s
+                    self._observed_s = request.taken_s
                     self._chunks += 1
             self._changed.notify_all()
 

@@ -55,16 +55,17 @@ class ChunkBuffer:
         """Whether there has been a chunk."""
         return self._actions is not None
 
-    def due(self, *, execute: int, forecast: int) -> bool:
+    def due(self, *, execute: int | None, forecast: int) -> bool:
         """Whether it is time to ask for the next chunk.
 
-        That is after `execute` actions of this one, and not before a delay of `forecast` steps may be told (d <= s);
-        but as long as so many actions are left as will be executed until the answer comes (d <= H - s, both of
-        arXiv:2506.07339, section 3).
+        That is after `execute` actions of this one, None for half of them, and not before a delay of `forecast` steps
+        may be told (d <= s); but as long as so many actions are left as will be executed until the answer comes
+        (d <= H - s, both of arXiv:2506.07339, section 3).
         """
         if self._actions is None or self.left == 0:
             return True
-        return self.done >= max(min(max(execute, forecast), len(self._actions) - forecast), 1)
+        horizon = len(self._actions)
+        return self.done >= max(min(max(execute or horizon // 2, forecast), horizon - forecast), 1)
 
     def ask(self, *, forecast: int) -> Asked:
         """What to send with an observation that is taken now; `forecast` is the delay to expect, in control steps."""

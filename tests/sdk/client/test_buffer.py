@@ -10,13 +10,13 @@ from fla_sdk.client.delay import DelayForecast
 
 @given(
     horizon=st.integers(1, 12),
-    execute=st.integers(1, 12),
+    execute=st.none() | st.integers(1, 12),
     first=st.integers(0, 6),
     delays=st.lists(st.integers(0, 9), min_size=1, max_size=30),
     failing=st.lists(st.booleans(), min_size=1, max_size=7),
 )
 def test_whatever_the_delays_each_action_is_executed_once_and_in_order(
-    horizon: int, execute: int, first: int, delays: list[int], failing: list[bool]
+    horizon: int, execute: int | None, first: int, delays: list[int], failing: list[bool]
 ) -> None:
     """Each chunk holds the numbers of the moments it is for, so the executed ones must be 0, 1, 2, ..."""
     buffer, forecast = ChunkBuffer(), DelayForecast(first)
