@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -30,6 +31,7 @@ from fla_sdk.space import Space, joints
 
 NAMES = [f"joint{i}" for i in range(14)]
 CAMERAS = ("top", "left", "right")
+WARMING = 50
 ACTIONS = np.zeros((50, 14), np.float32)
 
 
@@ -119,10 +121,16 @@ def plain_unpack(message: Any) -> Any:
 # --- Measuring --------------------------------------------------------------------------------------------------------
 
 
+def processor_ms(pid: int) -> float:
+    """What all threads of a process have used since it began."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e6
+
+
 def interleaved(cases: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[str, list[float]]:
     """Milliseconds of every call, one of each case in turn, after some for warming up."""
     times: dict[str, list[float]] = {name: [] for name in cases}
-    for turn in range(-50, rounds):
+    for turn in range(-WARMING, rounds):
         for name, call in cases.items():
             begun = time.perf_counter()
             call()
@@ -154,15 +162,15 @@ def main() -> None:
     packed = wire.pack(asked)
     with ExitStack() as stack:
         links: dict[str, Any] = {}
-        for name in ("echo", "inline", "ours"):
-            command = [sys.executable, __file__, "--serve", name]
+        servers: dict[str, int] = {}
+        for name in ("echo", "inline", "ours", "ours, hello"):
+            command = [sys.executable, __file__, "--serve", name.split(",")[0]]
             process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
             stack.callback(process.terminate)
             assert process.stdout is not None
-            url = process.stdout.readline().split()[-1]
-            for link in (name, "ours, hello") if name == "ours" else (name,):
-                links[link] = stack.enter_context(connect(url, compression=None, max_size=None))
-                links[link].recv(30)
+            url, servers[name] = process.stdout.readline().split()[-1], process.pid
+            links[name] = stack.enter_context(connect(url, compression=None, max_size=None))
+            links[name].recv(30)
         links["ours, hello"].send(wire.pack({"fla": {"hello": {"protocol": 1}}}))
         assert "session" in wire.unpack(links["ours, hello"].recv(30))["fla"]["hello"]
 
@@ -178,7 +186,13 @@ def main() -> None:
             return call
 
         print(f"round trip of {len(packed) / 1e3:.0f} kB, {arguments.rounds} times each", flush=True)
+        before = {name: processor_ms(pid) for name, pid in servers.items()}
         show(interleaved({name: ask(name) for name in links}, rounds=arguments.rounds), "echo", "inline")
+        print("processor time of the server per request: says the same where others take part of the machine")
+        asks = arguments.rounds + WARMING
+        spent = {name: (processor_ms(pid) - before[name]) / asks for name, pid in servers.items()}
+        for name, one in spent.items():
+            print(f"  {name:16} {one:7.3f} ms   over inline: x {one / spent['inline']:.2f}")
     print("observation to bytes and back")
     codecs = {"plain": lambda: plain_unpack(plain_pack(asked)), "ours": lambda: wire.unpack(wire.pack(asked))}
     show(interleaved(codecs, rounds=arguments.rounds), "plain")
