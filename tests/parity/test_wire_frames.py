@@ -207,7 +207,7 @@ def test_health_check(url: str, facts: dict[str, Any]) -> None:
         for name in ("Connection", "Content-Length", "Content-Type"):
             assert response.headers[name] == expected["headers"][name]
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(address, timeout=10)
+        urllib.request.urlopen(f"{address}/other", timeout=10)
     with refused.value:
         assert refused.value.code == facts["plain_http_get_other_path"]["status"]
     assert re.match(r"ws://127\.0\.0\.1:\d+$", url)

@@ -59,7 +59,7 @@ class Door:
         if path == "/metrics":
             text = self._metrics.text(self._service)
             return _response(HTTPStatus.OK, text, "text/plain; version=0.0.4; charset=utf-8")
-        return _response(HTTPStatus.NOT_FOUND, "here are /, /status.json, /metrics, /healthz and /readyz\n")
+        return None  # "426 Upgrade Required", as openpi's server says
 
     def _full(self) -> Response | None:
         limit = self._service.limits.connections

@@ -139,9 +139,10 @@ def _robot(seen: Seen, service: Service, now_s: float) -> dict[str, Any]:
     told["embodiment"] = told["embodiment"] or (None if name is None else name[:100])
     told["age_s"] = round(now_s - seen.at_s, 1)
     told["total_ms"] = round(exchange.timing.total_ms, 1) if exchange.timing else None
-    prompt = exchange.request.observation.get("prompt")
+    observation = exchange.request.observation
+    prompt = observation.get("prompt", observation.get("task"))
     told["prompt"] = prompt[:300] if isinstance(prompt, str) else None
-    told["cameras"] = _pictures(exchange.request.observation)
+    told["cameras"] = _pictures(observation)
     robot = service.served.embodiments.get(name or "")
     told["chunk"] = _chunk(exchange.answer, robot.action.names if robot else ())
     return told
@@ -153,7 +154,9 @@ def _pictures(observation: Mapping[str, Any]) -> list[dict[str, Any]]:
         if len(found) == CAMERAS:
             break
         if (data := _jpeg(image)) is not None:
-            found.append({"name": name[:100], "data": data, "size": [image.shape[1], image.shape[0]]})
+            found.append(
+                {"name": name.removeprefix("images/")[:100], "data": data, "size": [image.shape[1], image.shape[0]]}
+            )
     return found
 
 
