@@ -34,7 +34,10 @@ def test_a_checkpoint_keeps_its_action_tokenizer(small_run: Callable[..., Any], 
     codec = policy.codecs["planar2"]
     with pytest.raises(ActionTokenError):  # two steps teach nobody to spell
         policy.infer({**codec.embodiment.example_observation(), "embodiment": "planar2"})
+    assert policy.rest_mode == "none"
+    policy.rest_mode = "guided"  # of a model that only finds out when it is asked
     policy.warm_up()
+    assert policy.rest_mode == "none"
     with pytest.raises(ConfigError, match="no guidance"):
         Policy.load(result.checkpoint, plugins=registry, guidance=2.0).warm_up()
 
@@ -46,6 +49,7 @@ def test_an_insulated_model_trains_and_acts(small_run: Callable[..., Any], regis
     config = small_run(tmp_path / "run", model="pi06/tiny", model_options=options, steps=2)
     result = Trainer(config, plugins=registry).fit()
     policy = Policy.load(result.checkpoint, plugins=registry)
+    assert policy.rest_mode == "trained"
     observation = {**policy.codecs["planar3"].embodiment.example_observation(), "embodiment": "planar3"}
     chunk = policy.infer(observation)["actions"]
     assert chunk.shape == (8, 3)
