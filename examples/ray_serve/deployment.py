@@ -3,18 +3,17 @@
 serve run --app-dir examples/ray_serve deployment:app checkpoint=out/planar3 max_replicas=4
 """
 
-import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from asgi import converse
 from fastapi import FastAPI
 from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application, Deployment
 from starlette.responses import PlainTextResponse
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket
 
 import fla_sdk as fla
 from fla_sdk.serving.service import Service
@@ -41,38 +40,6 @@ class Arguments(BaseModel, extra="forbid"):
     max_replicas: int = 4
     cpus: float = 1.0
     gpus: float = 0.0
-
-
-class Frames:
-    """A websocket of starlette's as a conversation wants it; hears of its end while a request is being answered."""
-
-    def __init__(self, websocket: WebSocket, on_end: Callable[[], None]) -> None:
-        self._websocket, self._on_end = websocket, on_end
-        # A client that sends ahead is read no further than one message, so it cannot fill the memory.
-        self._frames: asyncio.Queue[str | bytes | None] = asyncio.Queue(1)
-
-    async def __aiter__(self) -> AsyncIterator[str | bytes]:
-        while (frame := await self._frames.get()) is not None:
-            yield frame
-
-    async def receive(self) -> None:
-        """Read until the socket ends. To be run beside the conversation."""
-        while (message := await self._websocket.receive())["type"] == "websocket.receive":
-            frame = message.get("bytes")
-            await self._frames.put(message["text"] if frame is None else frame)
-        self._on_end()
-        await self._frames.put(None)
-
-    async def send(self, message: str | bytes, /) -> None:
-        if self._websocket.client_state is not WebSocketState.CONNECTED:
-            raise WebSocketDisconnect
-        if isinstance(message, str):
-            await self._websocket.send_text(message)
-        else:
-            await self._websocket.send_bytes(message)
-
-    async def close(self, code: int = 1000, reason: str = "") -> None:
-        await self._websocket.close(code, reason)
 
 
 ingress = FastAPI(openapi_url=None)
@@ -109,22 +76,8 @@ class Robots:
         return PlainTextResponse("OK\n")
 
     @ingress.websocket("/")
-    async def converse(self, websocket: WebSocket) -> None:
-        if self._tokens is not None and self._tokens.why_not(websocket.headers.getlist("authorization")):
-            await websocket.close()  # not accepted yet: HTTP 403
-            return
-        await websocket.accept()
-        peer = websocket.client
-        conversation = self._service.conversation("unknown" if peer is None else f"{peer.host}:{peer.port}")
-        frames = Frames(websocket, conversation.hang_up)
-        receiving = asyncio.create_task(frames.receive())
-        try:
-            await conversation.run(frames)
-        except WebSocketDisconnect:
-            pass
-        finally:
-            receiving.cancel()
-            conversation.hang_up()
+    async def robot(self, websocket: WebSocket) -> None:
+        await converse(websocket, self._service, self._tokens)
 
 
 def app(arguments: Arguments) -> Application:

@@ -37,7 +37,7 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.url = f"ws://127.0.0.1:{port}"
+        self.url, self._log = f"ws://127.0.0.1:{port}", log
         key = Path(folder) / "key"
         key.write_text(secrets.token_hex(32))  # else Ray makes one, and leaves it in the home of who runs this
         environment = os.environ | {
@@ -46,6 +46,7 @@ class Cluster:
             "JAX_PLATFORMS": "cpu",
             "RAY_AUTH_TOKEN_PATH": str(key),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # else a busy machine keeps the replicas from ever starting
         }
         with log.open("w") as errors:
             self.process = subprocess.Popen(
@@ -64,7 +65,7 @@ class Cluster:
         for said in self.process.stdout:
             if said.strip() == line:
                 return
-        raise AssertionError(f"the cluster ended before it said {line!r}")
+        raise AssertionError(f"the cluster ended before it said {line!r}; it said: {self._log.read_text()[-3000:]}")
 
     def serve(self, checkpoint: str) -> None:
         assert self.process.stdin is not None
