@@ -57,9 +57,9 @@ class Synchronous:
         if self._waits:
             self._waits -= 1
             return environment.joints if self._last is None else self._last
-        self._last = self._chunk[self._done]
+        action = self._last = self._chunk[self._done]
         self._done += 1
-        return self._last
+        return action
 
 
 class Asynchronous:

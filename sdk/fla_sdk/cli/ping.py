@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -111,8 +111,8 @@ def _measure(policy: PolicyClient, observation: Mapping[str, Any], count: int) -
 
 
 def _spread(milliseconds: Sequence[float]) -> dict[str, float]:
-    ways: dict[str, Callable[[Any], Any]] = {"min": np.min, "median": np.median, "p99": lambda x: np.percentile(x, 99)}
-    return {name: round(float(way(milliseconds)), 3) for name, way in ways.items()}
+    low, median, high = (round(float(one), 3) for one in np.percentile(milliseconds, [0, 50, 99]))
+    return {"min": low, "median": median, "p99": high}
 
 
 _SIDES = {"here": "as described here", "there": "as the server knows it"}
