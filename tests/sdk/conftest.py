@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,20 @@ _LIMIT_S = 60.0
 class ServerProcess:
     """`golden_server.py` in a process; `url` is set once it accepts connections."""
 
-    def __init__(self, errors: Path, *, port: int = 0, **options: Any) -> None:
+    def __init__(self, errors: Path, *, port: int = 0, command: Sequence[str] = (), **options: Any) -> None:
+        """`command` serves something else instead."""
         self._errors = errors
-        arguments = [str(port), *(f"{name}={value}" for name, value in options.items())]
+        golden = [str(_SCRIPT), str(port), *(f"{name}={value}" for name, value in options.items())]
         with errors.open("w") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, str(_SCRIPT), *arguments], stdout=subprocess.PIPE, stderr=stderr, text=True
+                [sys.executable, *(command or golden)], stdout=subprocess.PIPE, stderr=stderr, text=True
             )
         self._lines: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         line = self.line()
+        while command and "serving" not in line and line != "(end)":  # it compiles
+            line = self.line()
         assert line.startswith(("serving on ws://127.0.0.1:", "serving on wss://127.0.0.1:")), (line, self.stderr())
         self.url = line.split()[-1]
         self.port = int(self.url.rsplit(":", 1)[1])
@@ -72,6 +75,21 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     yield start
     for server in started:
         server.close()
+
+
+@pytest.fixture
+def fla_serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """`fla_serve(CHECKPOINT, *arguments)` runs `fla serve` on a free port until the test ends."""
+    started: list[ServerProcess] = []
+
+    def start(*arguments: Any) -> ServerProcess:
+        command = ["-m", "fla_sdk.cli", "serve", *map(str, arguments), "--port", "0"]
+        started.append(ServerProcess(tmp_path / f"served{len(started)}.log", command=command))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
 
 
 @pytest.fixture(scope="module")

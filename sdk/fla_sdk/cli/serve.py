@@ -2,18 +2,29 @@
 
 import argparse
 import os
+import signal
 import ssl
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from fla_sdk.cli.options import add_options, parse_options
+from fla_sdk.data.dataset import EpisodeWriter
+from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import Registry
+from fla_sdk.policy.interface import PolicyLike
 from fla_sdk.records import Command
 from fla_sdk.serving.access import tls
 from fla_sdk.serving.limits import Limits
+from fla_sdk.serving.metrics import Metrics
 from fla_sdk.serving.observer import Exchange, Observer
+from fla_sdk.serving.recorder import COLUMNS, RequestRecorder
+from fla_sdk.serving.reload import Reloader
 from fla_sdk.serving.tokens import Token, Tokens
+
+WATCH_EVERY_S = 2.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +91,18 @@ def _configure_operation(group: argparse._ArgumentGroup) -> None:  # pyright: ig
         metavar="S",
         help="at SIGTERM, how long to go on with requests that came before (default 10); a second signal ends at once",
     )
+    group.add_argument(
+        "--watch",
+        action="store_true",
+        help="serve newer checkpoints of the run's folder as they come, without losing a robot; SIGHUP does it once",
+    )
+    group.add_argument(
+        "--record", type=Path, metavar="DIR", help="record what robots see and are answered, in LeRobot's"
+    )
+    group.add_argument("--record-gb", type=float, default=5.0, metavar="GB", help="then recording ends (default 5)")
+    group.add_argument(
+        "--record-hz", type=float, metavar="HZ", help="how often robots ask (default: their control rate)"
+    )
     group.add_argument("--log-format", choices=("text", "json"), default="text", help="of the log on stderr")
     group.add_argument("--log-level", choices=("debug", "info", "warning", "error"), help="json: info, text: warning")
 
@@ -95,7 +118,8 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
     limits = _limits(arguments)
     level = {"json": "info", "text": "warning"}[arguments.log_format]
     journal.start(arguments.log_format, arguments.log_level or level)
-    policy = open_policy(
+    load = partial(
+        open_policy,
         arguments.checkpoint,
         registry,
         embodiment=arguments.embodiment,
@@ -104,24 +128,79 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         assets=arguments.assets,
         model_options=parse_options(arguments.model_option, flag="--model-option"),
         max_batch=arguments.max_batch,
-        rest=not arguments.no_real_time_chunking,
-        progress=partial(print, flush=True),
     )
-    server = PolicyServer(
-        policy,
-        host=arguments.host,
-        port=arguments.port,
-        token=tokens,
-        tls=certificate,
-        allow_public=arguments.allow_public,
-        limits=limits,
-        observers=[_Plugins(registry), journal.Journal()],
-        queue_capacity=arguments.queue,
-        batch_wait_ms=arguments.batch_wait_ms,
-        drain_s=arguments.drain_s,
+    newest = _newest(arguments.checkpoint, watch=arguments.watch)
+    begun_with = newest()
+    policy, metrics = load(progress=partial(print, flush=True)), Metrics()
+    observers: list[Observer] = [_Plugins(registry), journal.Journal()]
+    with ExitStack() as stack:
+        if arguments.record is not None:
+            observers.append(stack.enter_context(_recorder(arguments, registry, policy, metrics)))
+        server = PolicyServer(
+            policy,
+            host=arguments.host,
+            port=arguments.port,
+            token=tokens,
+            tls=certificate,
+            allow_public=arguments.allow_public,
+            limits=limits,
+            observers=observers,
+            queue_capacity=arguments.queue,
+            batch_wait_ms=arguments.batch_wait_ms,
+            drain_s=arguments.drain_s,
+            metrics=metrics,
+        )
+        server.status.checkpoint = Path(arguments.checkpoint).name or arguments.checkpoint
+        every_s = WATCH_EVERY_S if arguments.watch else None
+        reloader = Reloader(load, server.replace, newest=newest, known=begun_with, metrics=metrics, every_s=every_s)
+        stack.enter_context(reloader)
+        signal.signal(signal.SIGHUP, reloader.now)
+        server.run()
+
+
+def _newest(place: str, *, watch: bool) -> Callable[[], Path | None]:
+    """The checkpoint that `place` means at the moment; None where it is no folder of checkpoints."""
+    from fla_sdk.errors import CheckpointError
+    from fla_sdk.policy import checkpoint
+
+    def newest() -> Path | None:
+        try:
+            return checkpoint.find(Path(place).expanduser())
+        except CheckpointError:
+            return None
+
+    if watch and newest() is None:
+        raise ConfigError(f"--watch is for the folder of a run, in which checkpoints appear; {place} is none")
+    return newest
+
+
+def _recorder(
+    arguments: argparse.Namespace, registry: Registry, policy: PolicyLike, metrics: Metrics
+) -> RequestRecorder:
+    storage = registry.dataset_format("lerobot")
+    robots: Mapping[str, Embodiment] = getattr(policy, "embodiments", None) or {}
+    if not robots:
+        raise ConfigError("--record needs to know the robot, and this policy does not say whom it drives")
+    if not arguments.record_gb > 0 or (arguments.record_hz is not None and not arguments.record_hz > 0):
+        raise ConfigError("--record-gb and --record-hz must be above 0")
+
+    def create(path: Path, robot: Embodiment) -> EpisodeWriter:
+        assert storage.create is not None
+        return storage.create(
+            path,
+            robot=robot.name,
+            fps=arguments.record_hz or robot.control_hz,
+            state_names=robot.state.names,
+            action_names=robot.action.names,
+            cameras=tuple(camera.name for camera in robot.cameras if camera.slot is not None and camera.required),
+            video=True,
+            columns=COLUMNS,
+            append=True,
+        )
+
+    return RequestRecorder(
+        arguments.record, create, robots=robots, metrics=metrics, max_bytes=arguments.record_gb * 1e9
     )
-    server.status.checkpoint = Path(arguments.checkpoint).name or arguments.checkpoint
-    server.run()
 
 
 class _Plugins(Observer):

@@ -27,6 +27,8 @@ from fla_sdk.serving.door import Door
 from fla_sdk.serving.limits import Limits
 from fla_sdk.serving.metrics import Metrics
 from fla_sdk.serving.observer import Observer
+from fla_sdk.serving.reload import check_replacement
+from fla_sdk.serving.served_policy import ServedPolicy
 from fla_sdk.serving.service import Service
 from fla_sdk.serving.status import Status
 from fla_sdk.serving.tokens import Token, Tokens
@@ -51,6 +53,7 @@ class PolicyServer:
         queue_capacity: int = 256,
         batch_wait_ms: float = 0.0,
         drain_s: float = 10.0,
+        metrics: Metrics | None = None,
     ) -> None:
         """`port` 0 takes a free one. `token` is what clients must present; a public `host` needs one or `allow_public`.
 
@@ -67,7 +70,8 @@ class PolicyServer:
             raise ConfigError(f"port is {port}, must be 0 (any free one) to 65535")
         self._host, self._port = host, port
         self._tls, self._drain_s = tls, drain_s
-        self.metrics = Metrics()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.metrics = metrics or Metrics()
         self.status = Status(self.metrics)
         self.service = Service(
             policy,
@@ -86,9 +90,18 @@ class PolicyServer:
         """
         asyncio.run(self._run_until_signal(ready or _announce))
 
+    def replace(self, policy: PolicyLike) -> None:
+        """Serve another policy from the next request on; sessions stay. From any thread, while serving.
+
+        Raises `ConfigError` when it is for other robots, or answers them otherwise than they were told.
+        """
+        check_replacement(self.service.served, ServedPolicy.of(policy))
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.service.replace, policy)
+
     async def serve_until(self, stop: asyncio.Event, *, ready: Callable[[str], None] | None = None) -> None:
         """Serve on the running event loop until `stop` is set."""
-        server = await self._open()
+        self._loop, server = asyncio.get_running_loop(), await self._open()
         with self.service.running():
             try:
                 if ready is not None:
@@ -96,6 +109,7 @@ class PolicyServer:
                 await stop.wait()
                 await self.service.drain(self._drain_s)
             finally:
+                self._loop = None
                 server.close()
                 await server.wait_closed()
 
