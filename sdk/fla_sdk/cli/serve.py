@@ -152,7 +152,7 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         )
         server.status.checkpoint = Path(arguments.checkpoint).name or arguments.checkpoint
         every_s = WATCH_EVERY_S if arguments.watch else None
-        reloader = Reloader(load, server.replace, newest=newest, known=begun_with, metrics=metrics, every_s=every_s)
+        reloader = Reloader(load, server.replace, newest=newest, served=begun_with, metrics=metrics, every_s=every_s)
         stack.enter_context(reloader)
         signal.signal(signal.SIGHUP, reloader.now)
         server.run()

@@ -23,15 +23,16 @@ class Reloader:
         replace: Callable[[PolicyLike], None],
         *,
         newest: Callable[[], Hashable],
-        known: Hashable,
+        served: Hashable,
         metrics: Metrics,
         every_s: float | None = None,
     ) -> None:
-        """`newest()` names what `load` would read now, `known` what is served. It is asked every `every_s`
+        """`newest()` names what `load` would read now, `served` what was read. It is asked every `every_s`
         seconds; None: only when `now` is called. `replace` is that of `PolicyServer`.
         """
         self._load, self._replace, self._newest = load, replace, newest
-        self._known, self._metrics, self._every_s = known, metrics, every_s
+        self._served, self._metrics, self._every_s = served, metrics, every_s
+        self._failed: Hashable = None
         self._asked, self._stopping = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="fla-reload", daemon=True)
 
@@ -58,9 +59,10 @@ class Reloader:
                 return
             try:
                 newest = self._newest()
-                if newest == self._known and not asked:
+                # One that is broken is not tried again and again.
+                if not asked and newest in (None, self._served, self._failed):
                     continue
-                self._known = newest  # one that is broken is not tried again and again
+                self._failed = newest
                 self._replace(self._load())
             except Exception as error:
                 self._metrics.reloads["failed"] += 1
@@ -68,6 +70,7 @@ class Reloader:
                 log.debug("why", exc_info=error)
             else:
                 self._metrics.reloads["done"] += 1
+                self._served, self._failed = newest, None
                 log.info("serving %s now", newest)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from fla_sdk.cli import main
 from fla_sdk.client import PolicyClient
+from fla_sdk.data.demonstrations import Demonstrations
 from fla_sdk.embodiment import Embodiment
 from fla_sdk.policy.interface import Request
 from fla_sdk.serving import recorder
@@ -21,14 +22,13 @@ from fla_sdk.serving.recorder import RequestRecorder
 
 
 def test_recordings_can_be_shown_and_trained_on(
-    fla_serve: Callable[..., Any], small_run: Callable[..., Any], registry: Any, tmp_path: Path, capsys: Any
+    fla_serve: Callable[..., Any], registry: Any, tmp_path: Path, capsys: Any
 ) -> None:
-    from fla_sdk.training.config import Source
-    from fla_sdk.training.trainer import Trainer
-
     folder = tmp_path / "recorded"
     server = fla_serve("scripted:sine", "--embodiment", "planar2", "--record", folder, "--record-hz", "5")
     observation = registry.embodiment("planar2").example_observation()
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    observation["images/front"] = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], np.uint8(90)), axis=-1)
     rng, answers = np.random.default_rng(0), []
     states = rng.uniform(-0.5, 0.5, (2, 12, 2)).astype(np.float32)
     for episode in states:
@@ -46,10 +46,14 @@ def test_recordings_can_be_shown_and_trained_on(
     assert error.mean() < 12  # video is lossy
     assert dataset.task(0) == observation["task"]
     assert main(["data", "show", str(folder / "planar2")]) == 0
-    assert "2 episodes" in capsys.readouterr().out
-    sources = [Source(data=str(folder / "planar2"), embodiment="planar2")]
-    Trainer(small_run(tmp_path / "run", sources=sources, steps=2, save_every=2), plugins=registry).fit()
-    assert (tmp_path / "run" / "checkpoints" / "2" / "params").is_dir()
+    assert "observed_s" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="recorded at 5 Hz, embodiment 'planar2' is controlled at"):
+        read = Demonstrations(dataset, registry.embodiment("planar2"), horizon=4)
+    sample = read[13]
+    np.testing.assert_array_equal(sample.state, states[1, 1])
+    assert sample.actions is not None
+    np.testing.assert_allclose(sample.actions, answers[13:17], rtol=1e-6)
+    assert sample.images["front"].shape == (64, 64, 3)
 
 
 class _Writer:
