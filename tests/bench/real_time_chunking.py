@@ -34,11 +34,15 @@ Act = Callable[[Any], NDArray[np.floating]]
 class Late:
     """A policy whose answer is there `delay` control steps after its observation."""
 
-    def __init__(self, policy: fla.Policy, delay: int) -> None:
-        self._policy, self.delay = policy, delay
+    def __init__(self, policy: fla.Policy, delay: int, continuing: fla.Policy | None = None) -> None:
+        """`continuing` answers where there is a rest of a chunk; None: nobody is told of it."""
+        self._policy, self.delay, self.continuing = policy, delay, continuing
 
-    def ask(self, observation: Any, **options: Any) -> NDArray[np.floating]:
-        return self._policy.infer({**observation, "embodiment": EMBODIMENT}, **options)["actions"]
+    def ask(self, observation: Any, asked: Asked | None = None) -> NDArray[np.floating]:
+        observation = {**observation, "embodiment": EMBODIMENT}
+        if self.continuing is None or asked is None or asked.rest is None:
+            return self._policy.infer(observation)["actions"]
+        return self.continuing.infer(observation, rest=asked.rest, delay=asked.delay)["actions"]
 
 
 class Synchronous:
@@ -65,8 +69,8 @@ class Synchronous:
 class Asynchronous:
     """What `AsynchronousExecutor` does, by the same buffer, in simulated time."""
 
-    def __init__(self, policy: Late, *, continues: bool) -> None:
-        self._policy, self._continues = policy, continues
+    def __init__(self, policy: Late) -> None:
+        self._policy = policy
         self._buffer, self._forecast = ChunkBuffer(), DelayForecast(1)
         self._coming: tuple[int, Asked, NDArray[np.floating]] | None = None
         self._last: NDArray[np.floating] | None = None
@@ -75,9 +79,7 @@ class Asynchronous:
         buffer = self._buffer
         if self._coming is None and buffer.due(execute=REPLAN, forecast=self._forecast.steps):
             asked = buffer.ask(forecast=self._forecast.steps)
-            told = {"rest": asked.rest, "delay": asked.delay} if self._continues and asked.rest is not None else {}
-            actions = self._policy.ask(environment.observe(), **told)
-            self._coming = buffer.steps + self._policy.delay, asked, actions
+            self._coming = buffer.steps + self._policy.delay, asked, self._policy.ask(environment.observe(), asked)
         if self._coming is not None and self._coming[0] <= buffer.steps:
             _, asked, actions = self._coming
             measured = buffer.merge(actions, asked)
@@ -116,9 +118,9 @@ def main() -> None:
     )
     ways: dict[str, Callable[[int], Act]] = {
         "synchronous": lambda delay: Synchronous(Late(trained, delay)),
-        "naive asynchronous": lambda delay: Asynchronous(Late(trained, delay), continues=False),
-        "real-time chunking, guided": lambda delay: Asynchronous(Late(guided, delay), continues=True),
-        "real-time chunking, trained": lambda delay: Asynchronous(Late(trained, delay), continues=True),
+        "naive asynchronous": lambda delay: Asynchronous(Late(trained, delay)),
+        "real-time chunking, guided": lambda delay: Asynchronous(Late(trained, delay, guided)),
+        "real-time chunking, trained": lambda delay: Asynchronous(Late(trained, delay, trained)),
     }
     environment: Any = registry.benchmark("planar").make(EMBODIMENT)
     print(
