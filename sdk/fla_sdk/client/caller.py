@@ -56,8 +56,8 @@ class Caller:
         server compares, and refuses a robot whose numbers mean something else, with both sides.
 
         `execution` tells operators how chunks are executed, `guidance` asks for a weight of classifier-free guidance.
-        `images="jpeg"` sends camera images compressed to servers that take them: a tenth of the bytes, some
-        milliseconds of processor time, and slightly other pixels.
+        `images="jpeg"` sends camera images compressed to servers that take them: fewer bytes for some processor time
+        and slightly other pixels.
 
         Until `connect_timeout_s` has passed, a server that is not up is tried again: at first about every
         `retry_interval_s`, then less and less often, at least every `retry_longest_s`. `infer_timeout_s` bounds one
