@@ -117,23 +117,22 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
     certificate = _tls(arguments.tls_cert, arguments.tls_key)
     limits = _limits(arguments)
     level = {"json": "info", "text": "warning"}[arguments.log_format]
-    journal.start(arguments.log_format, arguments.log_level or level)
-    load = partial(
-        open_policy,
-        arguments.checkpoint,
-        registry,
-        embodiment=arguments.embodiment,
-        denoising_steps=arguments.denoising_steps,
-        guidance=arguments.guidance,
-        assets=arguments.assets,
-        model_options=parse_options(arguments.model_option, flag="--model-option"),
-        max_batch=arguments.max_batch,
-    )
-    newest = _newest(arguments.checkpoint, watch=arguments.watch)
-    begun_with = newest()
-    policy, metrics = load(progress=partial(print, flush=True)), Metrics()
-    observers: list[Observer] = [_Plugins(registry), journal.Journal()]
-    with ExitStack() as stack:
+    with journal.written(arguments.log_format, arguments.log_level or level), ExitStack() as stack:
+        load = partial(
+            open_policy,
+            arguments.checkpoint,
+            registry,
+            embodiment=arguments.embodiment,
+            denoising_steps=arguments.denoising_steps,
+            guidance=arguments.guidance,
+            assets=arguments.assets,
+            model_options=parse_options(arguments.model_option, flag="--model-option"),
+            max_batch=arguments.max_batch,
+        )
+        newest = _newest(arguments.checkpoint, watch=arguments.watch)
+        begun_with = newest()
+        policy, metrics = load(progress=partial(print, flush=True)), Metrics()
+        observers: list[Observer] = [_Plugins(registry), journal.Journal()]
         if arguments.record is not None:
             observers.append(stack.enter_context(_recorder(arguments, registry, policy, metrics)))
         server = PolicyServer(
@@ -154,7 +153,7 @@ def run(arguments: argparse.Namespace, registry: Registry) -> None:
         every_s = WATCH_EVERY_S if arguments.watch else None
         reloader = Reloader(load, server.replace, newest=newest, served=begun_with, metrics=metrics, every_s=every_s)
         stack.enter_context(reloader)
-        signal.signal(signal.SIGHUP, reloader.now)
+        stack.callback(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, reloader.now))
         server.run()
 
 

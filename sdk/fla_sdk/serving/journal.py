@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -59,11 +61,18 @@ class JsonLines(logging.Formatter):
         return json.dumps(told, default=str)
 
 
-def start(kind: Literal["text", "json"], level: str) -> None:
-    """Write the log of this process to stderr, from `level` on: `debug`, `info`, `warning` or `error`."""
+@contextmanager
+def written(kind: Literal["text", "json"], level: str) -> Generator[None, None, None]:
+    """Within, the SDK's log goes to stderr, from `level` on: `debug`, `info`, `warning` or `error`."""
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if kind == "json" else text)
     ours = logging.getLogger("fla_sdk")
-    ours.handlers, ours.propagate = [handler], False
+    before = ours.level
+    ours.addHandler(handler)
     ours.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(before)

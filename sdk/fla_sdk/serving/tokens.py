@@ -86,7 +86,8 @@ def read_tokens(file: Path) -> tuple[Token, ...]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--token-file {file} cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"--token-file {file} cannot be read: {reason}") from error
     found: list[Token] = []
     for number, line in enumerate(lines, start=1):
         if words := re.split(r"(?:^|\s)#", line)[0].split():

@@ -160,7 +160,7 @@ def test_listening_to_the_world_needs_a_token(
 ) -> None:
     monkeypatch.delenv("FLA_TOKEN", raising=False)
     assert "--allow-public" in fails("serve", arms["planar2"], "--host", "0.0.0.0", "--port", 0)
-    assert "there is no token in it" in fails("serve", arms["planar2"], "--token-file", tmp_path / "none")
+    assert "cannot be read: No such file" in fails("serve", arms["planar2"], "--token-file", tmp_path / "none")
 
 
 # --- Options ----------------------------------------------------------------------------------------------------------

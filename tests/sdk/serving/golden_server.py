@@ -122,9 +122,9 @@ def main() -> None:
         options["tls"] = tls(Path(options.pop("certificate")), Path(options.pop("key")))
     if "drain_s" in options:
         options["drain_s"] = float(options["drain_s"])
-    journal.start("json", options.pop("log", "warning"))
     observers = [Notes(), journal.Journal()]
-    serve(policy, port=int(sys.argv[1]), observers=observers, limits=Limits(**known), **options)
+    with journal.written("json", options.pop("log", "warning")):
+        serve(policy, port=int(sys.argv[1]), observers=observers, limits=Limits(**known), **options)
 
 
 if __name__ == "__main__":
