@@ -48,5 +48,5 @@ CLEAR_ANOTHER_VERSION = $$(.venv/bin/python -c 'import sys; sys.exit(sys.version
 	@touch $@
 
 .venv/.installed-test: .venv/.created pyproject.toml constraints.txt
-	$(UV_INSTALL) -e ".[train,sim,track,view,lerobot,ray,dev]"
+	$(UV_INSTALL) -e ".[train,sim,track,view,lerobot,dev]"
 	@touch $@ .venv/.installed-train

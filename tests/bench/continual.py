@@ -2,8 +2,9 @@
 
     .venv/bin/python tests/bench/continual.py --out DIR [--steps N] [--seeds N] [--minutes M] [--only METHOD ...]
 
-One planar arm learns to reach for red targets, then for green ones, with equal steps; all three colours are on the
-table. Each method starts from the same checkpoints of the first task. What is there is kept: run it in pieces.
+One planar arm learns to reach for red and blue targets, as it is told, then for green ones, with equal steps; all three
+colours are on the table. Each method starts from the same checkpoints of the first task. What is there is kept: run it
+in pieces.
 """
 
 import argparse
@@ -23,27 +24,28 @@ from fla_sdk.evaluation.recording import record
 from fla_sdk.plugins import load_plugins
 from fla_sdk.training.config import Optimizer, TrainConfig
 
-COLOURS = ("red", "green")
+TASKS = {"red-blue": ["red", "blue"], "green": ["green"]}
 METHODS: dict[str, dict[str, Any]] = {
     "finetune": {"method": "finetune"},
     "replay-0.02": {"method": "replay", "replay": 0.02},
     "replay-0.1": {"method": "replay", "replay": 0.1},
-    "ewc-1e3": {"method": "ewc", "strength": 1e3},
-    "ewc-1e4": {"method": "ewc", "strength": 1e4},
     "ewc-1e5": {"method": "ewc", "strength": 1e5},
+    "ewc-1e6": {"method": "ewc", "strength": 1e6},
+    "ewc-1e7": {"method": "ewc", "strength": 1e7},
 }
 RECIPE = TrainConfig(
     model="pi05/tiny",
     model_options={"action_dim": 4, "horizon": 4},
-    steps=600,
+    steps=1200,
     batch_size=32,
-    optimizer=Optimizer(peak_lr=2e-3, end_lr=2e-5, warmup_steps=30, decay_steps=600, weight_decay=1e-4),
+    optimizer=Optimizer(peak_lr=2e-3, end_lr=2e-5, warmup_steps=30, decay_steps=1200, weight_decay=1e-4),
     ema_decay=0.98,
-    save_every=300,
-    validate_every=600,
+    save_every=1200,
+    validate_every=1200,
     validate_batches=4,
     loader_threads=1,
-    frame_cache="never",
+    frame_cache="always",
+    frame_quality=None,
 )
 
 
@@ -59,27 +61,27 @@ def main() -> None:
     arguments = parser.parse_args()
     until = time.monotonic() + 60 * arguments.minutes
     registry, out = load_plugins(), arguments.out
-    for colour in COLOURS:
-        if not (out / "data" / colour).exists():
-            options = {"asked": [colour]}
-            count = arguments.demonstrations
+    for name, colours in TASKS.items():
+        if not (out / "data" / name).exists():
+            options = {"asked": colours}
+            count = arguments.demonstrations * len(colours)
             record(
                 registry,
                 benchmark="planar",
                 embodiment="planar2",
                 episodes=count,
-                out=out / "data" / colour,
+                out=out / "data" / name,
                 options=options,
             )
     tasks = [
         Task(
-            name=colour,
-            data=str(out / "data" / colour),
+            name=name,
+            data=str(out / "data" / name),
             embodiment="planar2",
             benchmark="planar",
-            options={"asked": [colour]},
+            options={"asked": colours},
         )
-        for colour in COLOURS
+        for name, colours in TASKS.items()
     ]
     plan = Plan(
         recipe=RECIPE, tasks=tasks, method="finetune", steps=arguments.steps, out=out, episodes=arguments.episodes

@@ -23,7 +23,6 @@ from fla_sdk.plugins import load_plugins
 from fla_sdk.training.config import Source
 from fla_sdk.training.trainer import Trainer
 
-
 _EXPERT = {"depth": 8, "heads": 4, "kv_heads": 1, "head_dim": 64}
 LARGER = {
     "vision": {"width": 192, "depth": 6, "heads": 4, "mlp_dim": 768, "patch": 8},

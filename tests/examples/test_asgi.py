@@ -54,7 +54,7 @@ def service(policy: Double) -> Service:
 
 @pytest.fixture
 def url(service: Service) -> Iterator[str]:
-    pytest.importorskip("starlette", reason="needs the extra `ray`")
+    pytest.importorskip("starlette", reason="needs the extra `dev`")
     import uvicorn
     from starlette.applications import Starlette
     from starlette.routing import WebSocketRoute
