@@ -118,6 +118,9 @@ class Augmentation:
                 raise ConfigError(f"augment: {name} is {getattr(self, name)}, must be from {low:g} to {high:g}")
 
 
+Remat = Literal["nothing", "cheap", "all"]
+
+
 @attrs.frozen(kw_only=True)
 class BackboneConfig:
     """What all models of this package are built around: a vision tower and a language model."""
@@ -154,7 +157,7 @@ class BackboneConfig:
     """`pretrained`: as the published models were before their weights, for leaves that no checkpoint fills. `scratch`:
     for models that learn everything from demonstrations; see `fla_models.scratch`."""
 
-    remat: Literal["nothing", "cheap", "all"] = "all"
+    remat: Remat = "all"
     """What of each layer the backward pass computes once more instead of keeping it. `nothing` takes the least time and
     the most memory; `cheap` keeps the products with weights; `all` takes the least memory (openpi-compatible)."""
 

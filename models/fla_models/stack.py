@@ -1,17 +1,15 @@
 """Layers of one kind held as a single module whose parameters have a leading layer axis, and scanned over."""
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import jax
 from flax import nnx
 
-M = TypeVar("M", bound=nnx.Module)
+from fla_models.configs import Remat
 
-Remat = Literal["nothing", "cheap", "all"]
-"""What the backward pass computes once more instead of keeping it: nothing; all but the products with weights, which
-costs little time; or all, which is openpi's way and takes the least memory."""
+M = TypeVar("M", bound=nnx.Module)
 
 _KEPT = {
     "cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -30,7 +28,7 @@ class Schedule:
     """How a stack of layers is compiled."""
 
     remat: Remat = "nothing"
-    """What of a layer is recomputed in the backward pass."""
+    """As `BackboneConfig.remat`."""
 
     unroll: bool = False
     """Compile every layer by itself, instead of one layer whatever the depth."""

@@ -161,6 +161,9 @@ def _changes(
         yield Change(what=what, setting=setting, total=total, fits=total <= usable)
 
 
+_WORTH_IT = 0.02
+"""Share of operations below which nothing is proposed."""
+
 _RECOMPUTED = ("all", "cheap", "nothing")
 """What models with a field `remat` compute once more in the backward pass, the least memory first."""
 
@@ -182,10 +185,6 @@ def _faster(config: TrainConfig, registry: Registry, work: Workload, *, usable: 
         if (total := other.memory().total) <= usable and saved > _WORTH_IT:
             what = f"{saved:.0%} fewer operations"
             yield Change(what=what, setting=f"--set model_options.remat={remat}", total=total, fits=True)
-
-
-_WORTH_IT = 0.02
-"""Share of operations below which nothing is proposed."""
 
 
 def _candidates(config: TrainConfig, registry: Registry, work: Workload) -> Iterator[tuple[str, str, TrainConfig]]:
