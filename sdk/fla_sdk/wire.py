@@ -12,6 +12,7 @@ cannot ask for much memory or time; arrays are read-only views of the received b
 
 import math
 import re
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, cast
@@ -35,11 +36,14 @@ MAX_ARRAYS = 512
 """Most numpy arrays in one message accepted by default."""
 
 # msgpack has no type stubs.
-_packb = cast("Callable[..., bytes]", msgpack.packb)  # pyright: ignore[reportUnknownMemberType]
+_Packer = cast("Callable[..., Any]", msgpack.Packer)  # pyright: ignore[reportUnknownMemberType]
 _unpackb = cast("Callable[..., Any]", msgpack.unpackb)  # pyright: ignore[reportUnknownMemberType]
 
 _ARRAY, _SCALAR, _DATA, _DTYPE, _SHAPE = b"__ndarray__", b"__npgeneric__", b"data", b"dtype", b"shape"
 _MAX_DIMENSIONS = 32
+
+_KEPT_BYTES = 8 * 2**20
+"""Longest message whose buffer a thread keeps for its next."""
 
 # Written as numpy writes `dtype.str`: no objects, no records, no complex numbers, no shape inside the type.
 _PLAIN_DTYPE = re.compile(r"[<>|](b1|[iu][1248]|f(2|4|8|12|16)|[SU]\d{1,9}|[mM]8(\[\d{0,9}[A-Za-z]{1,2}\])?)")
@@ -51,9 +55,26 @@ def pack(value: Any) -> bytes:
     Raises `ProtocolError` that names the entry which cannot be sent.
     """
     try:
-        return _packb(value, default=_encode)
+        return _packers.pack(value)
     except (ProtocolError, TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"cannot send {_culprit(value)}: {error}") from error
+
+
+class _Packers(threading.local):
+    """One packer per thread, kept: a new one for every message costs more than the packing."""
+
+    kept: Any = None
+
+    def pack(self, value: Any) -> bytes:
+        # Taken away while in use, so that neither a failure nor one that packs while it packs leaves a used one.
+        packer, self.kept = self.kept or _Packer(default=_encode), None
+        packed: bytes = packer.pack(value)
+        if len(packed) <= _KEPT_BYTES:
+            self.kept = packer
+        return packed
+
+
+_packers = _Packers()
 
 
 def unpack(
@@ -142,7 +163,7 @@ def _culprit(value: Any) -> str:
 
 def _packs(value: Any) -> bool:
     try:
-        _packb(value, default=_encode)
+        _packers.pack(value)
     except (ProtocolError, TypeError, ValueError, OverflowError):
         return False
     return True
@@ -175,21 +196,19 @@ def _check_structure(message: bytes, *, max_depth: int, max_items: int) -> None:
     end, at, items = len(message), 0, 1
     left, around = 1, list[int]()
     """Values still expected by the innermost open map or list, and by those around it."""
-    while left or around:
-        if not left:
+    while at < end:
+        while not left and around:
             left = around.pop()
-            continue
+        if not left:
+            break
         left -= 1
-        if at >= end:
-            raise ProtocolError(f"the message ends too early, after {end} bytes")
         kind = message[at]
         if size := _FIXED_BYTES[kind]:
             at += size
             continue
         at += 1
-        if kind in _LENGTH_BYTES:
-            width = _LENGTH_BYTES[kind]
-            at += width + int.from_bytes(message[at : at + width], "big")
+        if width := _LENGTH_BYTES.get(kind):
+            at += width + (message[at] if width == 1 and at < end else int.from_bytes(message[at : at + width], "big"))
             continue
         if kind <= 0x8F:
             children = 2 * (kind & 0x0F)
@@ -210,12 +229,10 @@ def _check_structure(message: bytes, *, max_depth: int, max_items: int) -> None:
             raise ProtocolError(f"the message holds more than {max_items} values")
         around.append(left)
         left = children
-    if at != end:
-        raise ProtocolError(
-            f"the message ends too early, after {end} bytes"
-            if at > end
-            else f"{end - at} bytes after the message's end"
-        )
+    if at > end or left or any(around):
+        raise ProtocolError(f"the message ends too early, after {end} bytes")
+    if at < end:
+        raise ProtocolError(f"{end - at} bytes after the message's end")
 
 
 def _plain_dtype(text: object, *, of: str) -> "np.dtype[Any]":

@@ -4,11 +4,13 @@
 
 Compared, in turns, in one run: a bare websocket echo of the same bytes; a server that runs the policy inside its event
 loop, as openpi's does; ours, asked as openpi's client asks and after a hello. The policy answers at once. Then encoding
-and decoding of the observation, against plain msgpack with zero-copy arrays.
+and decoding of the observation, against plain msgpack with zero-copy arrays, each in processes of its own: what one
+frees decides what memory costs the other.
 """
 
 import argparse
 import asyncio
+import json
 import statistics
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from fla_sdk.space import Space, joints
 NAMES = [f"joint{i}" for i in range(14)]
 CAMERAS = ("top", "left", "right")
 WARMING = 50
+CODEC_TURNS = 5
 ACTIONS = np.zeros((50, 14), np.float32)
 
 
@@ -118,6 +121,12 @@ def plain_unpack(message: Any) -> Any:
     return msgpack.unpackb(message, object_hook=decode)
 
 
+def run_codec(kind: str, rounds: int) -> None:
+    asked = observation()
+    codecs = {"plain": lambda: plain_unpack(plain_pack(asked)), "ours": lambda: wire.unpack(wire.pack(asked))}
+    print(json.dumps(interleaved({kind: codecs[kind]}, rounds=rounds)[kind]))
+
+
 # --- Measuring --------------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +163,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3000)
     parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--codec", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.codec:
+        run_codec(arguments.codec, arguments.rounds)
+        return
     if arguments.serve:
         run_server(arguments.serve)
         return
@@ -194,8 +207,12 @@ def main() -> None:
         for name, one in spent.items():
             print(f"  {name:16} {one:7.3f} ms   over inline: x {one / spent['inline']:.2f}")
     print("observation to bytes and back")
-    codecs = {"plain": lambda: plain_unpack(plain_pack(asked)), "ours": lambda: wire.unpack(wire.pack(asked))}
-    show(interleaved(codecs, rounds=arguments.rounds), "plain")
+    codecs: dict[str, list[float]] = {"plain": [], "ours": []}
+    for _ in range(CODEC_TURNS):
+        for name, times in codecs.items():
+            command = [sys.executable, __file__, "--codec", name, "--rounds", str(arguments.rounds)]
+            times += json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    show(codecs, "plain")
 
 
 if __name__ == "__main__":
