@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="new file or folder")
     parser.add_argument("--embodiment", metavar="NAME", help="only this robot, of those it was trained for")
     parser.add_argument("--merge-lora", action="store_true", help="merge adapters into the weights they adapt")
-    add_options(parser, "model, such as horizon=10,", flag="--model-option")
+    add_options(parser, "model, such as horizon=10", flag="--model-option")
 
 
 def run(arguments: argparse.Namespace, registry: Registry) -> None:

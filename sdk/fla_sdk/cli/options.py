@@ -13,7 +13,7 @@ def add_options(parser: argparse.ArgumentParser, what: str, *, flag: str = "--op
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help=f"an option of the {what}, value as JSON or text; may be repeated",
+        help=f"an option of the {what}; the value is JSON or text; may be repeated",
     )
 
 

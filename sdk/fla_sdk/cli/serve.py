@@ -28,12 +28,16 @@ WATCH_EVERY_S = 2.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="checkpoint, folder of a run, dataset to replay, gs://... or hf://...")
+    parser.add_argument(
+        "checkpoint",
+        help="checkpoint, folder of a run, gs://... or hf://...; a dataset to replay; scripted:hold, scripted:home or "
+        "scripted:sine, which need no model",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
     parser.add_argument("--embodiment", metavar="NAME", help="robot of clients that name none (default: the first)")
     parser.add_argument("--assets", metavar="NAME", help="statistics to take from a checkpoint of openpi")
-    add_options(parser, "model, such as horizon=10,", flag="--model-option")
+    add_options(parser, "model, such as horizon=10", flag="--model-option")
     parser.add_argument("--denoising-steps", type=int, default=10, help="steps per chunk (default 10)")
     parser.add_argument(
         "--guidance",

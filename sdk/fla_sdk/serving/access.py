@@ -1,7 +1,9 @@
 """Who may reach the server: where it binds, and with which certificate."""
 
 import ipaddress
+import re
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from fla_sdk.errors import ConfigError
@@ -19,12 +21,34 @@ def check_bind(host: str, *, has_token: bool, allow_public: bool) -> None:
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`."""
-    if host == "localhost":
-        return True
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
+def why_not_this_page(hosts: Sequence[str], origins: Sequence[str], *, local: bool) -> str | None:
+    """Why a browser that shows somebody's page may not come in without a token; None: it may, as robots may.
+
+    `hosts` and `origins` are the request's headers of these names; robots send no `Origin`. A `local` server is called
+    by an address or as localhost: under another name, a page of the web has made its own name mean this machine.
+    """
+    for origin in origins:
+        if origin.partition("://")[2] not in hosts:
+            return f"A page of {origin} may not talk to this server: give it a token, and send that."
+    for host in hosts:
+        name = re.sub(r":\d*$", "", host).strip("[]").lower()
+        if local and name != "localhost" and not _is_address(name):
+            return (
+                f"This server is for its own machine, and was called {name}: open it as localhost, let the proxy "
+                "before it send 'Host: localhost', or give it a token."
+            )
+    return None
+
+
+def _is_address(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
         return False
+    return True
 
 
 def tls(certificate: Path, key: Path) -> ssl.SSLContext:

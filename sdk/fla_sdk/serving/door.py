@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from fla_sdk.serving.access import why_not_this_page
 from fla_sdk.serving.metrics import Metrics
 from fla_sdk.serving.service import Service
 from fla_sdk.serving.status import Status
@@ -27,8 +28,12 @@ _TEXT, _JSON, _HTML = "text/plain; charset=utf-8", "application/json", "text/htm
 class Door:
     """The `process_request` of a websocket server: None lets the handshake go on."""
 
-    def __init__(self, service: Service, *, tokens: Tokens | None, metrics: Metrics, status: Status) -> None:
+    def __init__(
+        self, service: Service, *, tokens: Tokens | None, local: bool, metrics: Metrics, status: Status
+    ) -> None:
+        """`local`: only this machine is meant to come."""
         self._service, self._tokens, self._metrics, self._status = service, tokens, metrics, status
+        self._local = local
         self._page = Path(__file__).with_name("page.html").read_bytes()
         self._policy = _content_policy(self._page.decode())
         self._rendered: asyncio.Future[bytes] | None = None
@@ -50,6 +55,10 @@ class Door:
             basic = 'Basic realm="FLA: the token is the password"'
             response.headers["WWW-Authenticate"] = basic if asks_page and path == "/" else "Api-Key"
             return response
+        if self._tokens is None:
+            hosts, origins = request.headers.get_all("Host"), request.headers.get_all("Origin")
+            if (why_not := why_not_this_page(hosts, origins, local=self._local)) is not None:
+                return _response(HTTPStatus.FORBIDDEN, f"{why_not}\n")
         if not asks_page:
             return self._full()
         if path == "/":

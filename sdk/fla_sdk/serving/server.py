@@ -22,7 +22,7 @@ from websockets.exceptions import ConnectionClosed
 
 from fla_sdk.errors import ConfigError
 from fla_sdk.policy.interface import PolicyLike
-from fla_sdk.serving.access import check_bind
+from fla_sdk.serving.access import check_bind, is_loopback
 from fla_sdk.serving.door import Door
 from fla_sdk.serving.limits import Limits
 from fla_sdk.serving.metrics import Metrics
@@ -121,12 +121,19 @@ class PolicyServer:
     async def _open(self) -> Server:
         library_log = logging.getLogger(f"{__name__}.websockets")
         library_log.addFilter(_worth_reading)
+        door = Door(
+            self.service,
+            tokens=self._tokens,
+            local=is_loopback(self._host),
+            metrics=self.metrics,
+            status=self.status,
+        )
         try:
             return await open_server(
                 self._converse,
                 self._host,
                 self._port,
-                process_request=Door(self.service, tokens=self._tokens, metrics=self.metrics, status=self.status),
+                process_request=door,
                 ssl=self._tls,
                 compression=None,
                 max_size=self.service.limits.message_bytes,
