@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # A busy machine is no reason to fail.
-settings.register_profile("fla", deadline=None)
+settings.register_profile("fla", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fla")
 
 

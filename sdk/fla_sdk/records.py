@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fla_sdk.environment import Environment
-from fla_sdk.errors import PluginError
+from fla_sdk.errors import ConfigError, PluginError
 from fla_sdk.model import ActionModel, ModelSpec, Tokenizer
 from fla_sdk.normalization import NormStats
 
@@ -60,6 +60,33 @@ class DatasetFormat:
     repair: Callable[..., Sequence[str]] | None = None
     """`repair(path, *, dry_run: bool, tasks: Mapping[int, str])` makes a damaged folder readable without losing what is
     whole, and returns what it did, or would do. `tasks` are texts that the folder has lost, by their number."""
+
+    def writable(self) -> Callable[..., "EpisodeWriter"]:
+        """`create`. Raises `ConfigError` when the format is read-only."""
+        if self.create is None:
+            raise ConfigError(f"dataset format {self.name!r} is read-only; choose another one")
+        return self.create
+
+    def create_for(
+        self,
+        path: Path,
+        robot: "Embodiment",
+        *,
+        fps: float | None = None,
+        optional_cameras: bool = True,
+        **options: Any,
+    ) -> "EpisodeWriter":
+        """A dataset of what `robot` senses and does, with the cameras that a model sees. `options` are `create`'s."""
+        seen = [camera for camera in robot.cameras if camera.slot is not None]
+        return self.writable()(
+            path,
+            robot=robot.name,
+            fps=fps or robot.control_hz,
+            state_names=robot.state.names,
+            action_names=robot.action.names,
+            cameras=tuple(camera.name for camera in seen if optional_cameras or camera.required),
+            **options,
+        )
 
     download: Callable[[str, Path | None], Path] | None = None
     """`download(uri, out)`: a dataset of a hub as a folder on this machine; `out` None for the usual place."""

@@ -2,6 +2,7 @@
 
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 _SCRIPT = Path(__file__).parent / "serving" / "golden_server.py"
-_LIMIT_S = 60.0
+_LIMIT_S = 300.0
 
 
 class ServerProcess:
@@ -61,6 +62,15 @@ class ServerProcess:
         self._reader.join(_LIMIT_S)
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    """A port on which nobody listens, and which nobody is given: a server takes it when the test names it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 @pytest.fixture

@@ -188,17 +188,8 @@ def _recorder(
         raise ConfigError("--record-gb and --record-hz must be above 0")
 
     def create(path: Path, robot: Embodiment) -> EpisodeWriter:
-        assert storage.create is not None
-        return storage.create(
-            path,
-            robot=robot.name,
-            fps=arguments.record_hz or robot.control_hz,
-            state_names=robot.state.names,
-            action_names=robot.action.names,
-            cameras=tuple(camera.name for camera in robot.cameras if camera.slot is not None and camera.required),
-            video=True,
-            columns=COLUMNS,
-            append=True,
+        return storage.create_for(
+            path, robot, fps=arguments.record_hz, optional_cameras=False, video=True, columns=COLUMNS, append=True
         )
 
     return RequestRecorder(

@@ -53,8 +53,7 @@ def convert(
     A stopped conversion continues with `resume`, when it was of the same selection. Raises `DataError` before any work
     when something cannot be copied, and `EpisodeError` at a damaged episode, unless they are skipped.
     """
-    if storage.create is None:
-        raise ConfigError(f"dataset format {storage.name!r} is read-only; convert into another one")
+    create = storage.writable()
     if workers < 1:
         raise ConfigError(f"workers is {workers}, must be at least 1")
     journal = _Journal.open(out, selection, resume=resume)
@@ -67,7 +66,7 @@ def convert(
             episode=number,
         )
     _check_space(selection, out)
-    writer: EpisodeWriter = storage.create(
+    writer: EpisodeWriter = create(
         out, robot=selection.robot, fps=selection.dataset.fps, columns=selection.features, append=resume
     )
     try:

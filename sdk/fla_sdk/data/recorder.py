@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fla_sdk.data.dataset import EpisodeWriter, Feature
 from fla_sdk.embodiment import Embodiment
-from fla_sdk.errors import ConfigError
 from fla_sdk.plugins import Registry
 
 SUCCESS = "success"
@@ -56,18 +55,8 @@ class DatasetRecorder:
         `rate_hz` is that of the control loop; None: the robot's own.
         """
         storage = registry.dataset_format(dataset_format)
-        if storage.create is None:
-            raise ConfigError(f"dataset format {dataset_format!r} is read-only")
-        writer = storage.create(
-            path,
-            robot=robot.name,
-            fps=rate_hz or robot.control_hz,
-            state_names=robot.state.names,
-            action_names=robot.action.names,
-            cameras=tuple(camera.name for camera in robot.cameras if camera.slot is not None and camera.required),
-            video=video,
-            columns=COLUMNS,
-            append=append,
+        writer = storage.create_for(
+            path, robot, fps=rate_hz, optional_cameras=False, video=video, columns=COLUMNS, append=append
         )
         return cls(writer, robot)
 

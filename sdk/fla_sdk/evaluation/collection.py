@@ -54,8 +54,7 @@ def collect(
     gives the next action `[A]` of an environment. `instruction` replaces the words of the environment's task.
     """
     chosen, storage = registry.benchmark(benchmark), registry.dataset_format(dataset_format)
-    if storage.create is None:
-        raise ConfigError(f"dataset format {dataset_format!r} is read-only")
+    storage.writable()
     if episodes < 1:
         raise ConfigError(f"episodes is {episodes}, must be at least 1")
     begin = _policy(policy, chosen)
@@ -63,16 +62,8 @@ def collect(
     writer: EpisodeWriter | None = None
     solved = rows = 0
     try:
-        writer = storage.create(
-            out,
-            robot=robot.name,
-            fps=robot.control_hz,
-            state_names=robot.state.names,
-            action_names=robot.action.names,
-            cameras=tuple(camera.name for camera in robot.cameras if camera.slot is not None),
-            video=video,
-            columns={SUCCESS: Feature(dtype="bool", shape=(1,))},
-        )
+        columns = {SUCCESS: Feature(dtype="bool", shape=(1,))}
+        writer = storage.create_for(out, robot, video=video, columns=columns)
         with progress(f"collecting {robot.name}", episodes) as advance:
             for number in range(episodes):
                 take = _Take(begin(robot, seed + number), writer, instruction)

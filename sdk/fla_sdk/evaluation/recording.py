@@ -55,21 +55,11 @@ def record(
         raise UnknownNameError(f"embodiment of benchmark {benchmark!r}", name, chosen.embodiments)
     robot = registry.embodiment(name)
     storage = registry.dataset_format(dataset_format)
-    if storage.create is None:
-        raise ConfigError(f"dataset format {dataset_format!r} is read-only")
+    storage.writable()
     if episodes < 1:
         raise ConfigError(f"episodes is {episodes}, must be at least 1")
     environment = chosen.make(name, **(options or {}))
-    writer = storage.create(
-        out,
-        robot=name,
-        fps=robot.control_hz,
-        state_names=robot.state.names,
-        action_names=robot.action.names,
-        cameras=tuple(camera.name for camera in robot.cameras if camera.slot is not None),
-        video=video,
-        append=resume,
-    )
+    writer = storage.create_for(out, robot, video=video, append=resume)
     begun = kept = writer.episodes
     attempts = rows = 0
     seed += 25 * begun  # past every attempt at the episodes that are there: an episode must not come twice

@@ -3,16 +3,18 @@
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fla_sdk.client import AsynchronousExecutor
+from fla_sdk.client import AsynchronousExecutor, asynchronous
 from fla_sdk.errors import ConfigError, ConnectionLost, ObservationError, Overloaded, ServerError
 
 HORIZON = 8
+LIMIT_S = 600.0
 
 
 class _Policy:
@@ -27,7 +29,7 @@ class _Policy:
 
     def infer(self, observation: Mapping[str, Any], **options: Any) -> dict[str, Any]:
         self.requests.append({"executed": observation["executed"], **options})
-        if (word := self.words.get(timeout=60)) is not None:
+        if (word := self.words.get(timeout=LIMIT_S)) is not None:
             raise word
         return {"actions": observation["executed"] + np.arange(HORIZON, dtype=np.float32)[:, None]}
 
@@ -54,7 +56,7 @@ class _Drive:
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT_S
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -74,7 +76,7 @@ def start(policy: _Policy) -> Iterator[Callable[..., _Drive]]:
     made: list[AsynchronousExecutor] = []
 
     def begin(**options: Any) -> _Drive:
-        made.append(AsynchronousExecutor(policy, **options))
+        made.append(AsynchronousExecutor(policy, **{"lost_after_s": LIMIT_S} | options))
         policy.words.put(None)
         return _Drive(made[-1])
 
@@ -136,7 +138,7 @@ def test_naive_execution_tells_nothing_of_the_rest(policy: _Policy, start: Any, 
 
 
 def test_failures_are_counted_held_and_made_up_for(policy: _Policy, start: Callable[..., _Drive]) -> None:
-    drive = start(lost_after_s=60)
+    drive = start()
     drive.steps(8)
     for failures, error in enumerate(
         [ServerError("hiccup"), Overloaded("busy", retry_after_s=0.01), ConnectionLost("x")]
@@ -199,9 +201,14 @@ def test_a_reset_forgets_the_answer_under_way(policy: _Policy, start: Callable[.
 def test_an_observation_that_waited_for_a_connection_is_taken_again(
     policy: _Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits = [0.0, 0.2, 0.0]
-    monkeypatch.setattr("fla_sdk.client.asynchronous.STALE_AFTER_S", 0.1)
-    policy.connect = lambda: time.sleep(waits.pop(0) if waits else 0.0)  # type: ignore[attr-defined]
+    now_s, waits = 0.0, [0.0, 2 * asynchronous.STALE_AFTER_S]
+
+    def connect() -> None:
+        nonlocal now_s
+        now_s += waits.pop(0) if waits else 0.0
+
+    monkeypatch.setattr(asynchronous, "time", SimpleNamespace(monotonic=lambda: now_s))
+    policy.connect = connect  # type: ignore[attr-defined]
     policy.words.put(None)
     with AsynchronousExecutor(policy, replan=2) as executor:
         drive = _Drive(executor)
@@ -241,7 +248,7 @@ def test_in_a_hurry_nothing_is_skipped_or_done_twice() -> None:
                 raise ServerError("hiccup")
             return {"actions": observation["executed"] + np.arange(HORIZON, dtype=np.float32)[:, None]}
 
-    with AsynchronousExecutor(Hasty()) as executor:
+    with AsynchronousExecutor(Hasty(), lost_after_s=LIMIT_S) as executor:
         drive = _Drive(executor)
         taken: list[float] = []
         while drive.executed < 300:

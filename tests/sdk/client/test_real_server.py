@@ -92,11 +92,12 @@ def test_compressed_images_arrive(many: Any) -> None:
 def test_chunks_are_continued_while_they_are_executed(many: Any) -> None:
     """The golden policy answers with multiples of the state, so every action says which of a chunk it was."""
     with PolicyClient(many.url, embodiment=ARM, execution="asynchronous") as policy:
-        with AsynchronousExecutor(policy, replan=1) as executor:
+        with AsynchronousExecutor(policy, replan=1, lost_after_s=300) as executor:
             while executor.counts.chunks < 4:
                 assert executor.act(lambda: OBSERVATION)[0] / STATE[0] in (1, 2, 3)
                 time.sleep(0.005)
             assert executor.counts.failures == 0
+        executor._thread.join(120)  # closing does not wait that long for an answer under way
         assert policy.infer(OBSERVATION)["heard"]["rest"] is None
 
 

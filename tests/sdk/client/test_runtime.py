@@ -91,10 +91,22 @@ def test_limits_and_stop_end_it_too() -> None:
     runtime = Runtime(_Arm(), _Policy(), rate_hz=1000)
     assert runtime.run_episode(limit_steps=3).end == "limit"
     assert runtime.run_episode(limit_s=0.02).end == "limit"
-    threading.Timer(0.05, runtime.stop).start()
-    assert runtime.run_episode(limit_s=60).end == "stopped"
     with pytest.raises(ConfigError, match="limit_steps is 0"):
         runtime.run_episode(limit_steps=0)
+
+
+def test_another_thread_may_stop_it() -> None:
+    moving = threading.Event()
+    runtime = Runtime(_Arm(), _Policy(), rate_hz=1000, on_step=[lambda step: moving.set()])
+
+    def stop() -> None:
+        assert moving.wait(300)
+        runtime.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert runtime.run_episode(limit_s=300).end == "stopped"
+    thread.join(300)
 
 
 def test_every_step_is_recorded_with_what_was_executed() -> None:
