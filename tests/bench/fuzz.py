@@ -75,7 +75,7 @@ def main() -> None:
     if "-merge=1" not in options:
         options.append(str(SERVING / "corpus"))
     with service.running():
-        atheris.Setup([sys.argv[0], *options], send)
+        atheris.Setup([f"{sys.executable} {__file__}", *options], send)  # libFuzzer starts itself again to merge
         atheris.Fuzz()
 
 
