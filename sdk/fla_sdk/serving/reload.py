@@ -65,13 +65,13 @@ class Reloader:
                 self._failed = newest
                 self._replace(self._load())
             except Exception as error:
-                self._metrics.reloads["failed"] += 1
                 log.error("the newer checkpoint is not served, the old one goes on: %s", error)
                 log.debug("why", exc_info=error)
+                self._metrics.reloads["failed"] += 1
             else:
-                self._metrics.reloads["done"] += 1
                 self._served, self._failed = newest, None
                 log.info("serving %s now", newest)
+                self._metrics.reloads["done"] += 1
 
 
 def check_replacement(old: ServedPolicy, new: ServedPolicy) -> None:

@@ -20,11 +20,11 @@ from fla_sdk.serving.reload import check_replacement
 from fla_sdk.serving.served_policy import ServedPolicy
 from fla_sdk.space import Space, joints
 
-LIMIT_S = 120
+LIMIT_S = 300
 
 
 def _metric(server: Any, name: str) -> int:
-    with urllib.request.urlopen(server.url.replace("ws", "http") + "/metrics", timeout=30) as response:
+    with urllib.request.urlopen(server.url.replace("ws", "http") + "/metrics", timeout=LIMIT_S) as response:
         lines = response.read().decode().splitlines()
     return next((int(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + " ")), 0)
 
@@ -51,8 +51,9 @@ def test_newer_checkpoints_are_served_and_broken_ones_are_not(
         _wait_for(lambda: _metric(server, done) == 1)
         after = robot.infer(observation)["actions"]
         assert np.abs(after - before).max() > 0.01
-        (run / "checkpoints" / "60").mkdir()
-        (run / "checkpoints" / "60" / "fla.json").write_text("{")
+        (tmp_path / "60").mkdir()
+        (tmp_path / "60" / "fla.json").write_text("{")
+        shutil.move(tmp_path / "60", run / "checkpoints" / "60")
         _wait_for(lambda: _metric(server, failed) == 1)
         assert robot.infer(observation)["actions"].shape == after.shape
         shutil.rmtree(run / "checkpoints" / "60")
