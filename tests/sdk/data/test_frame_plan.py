@@ -1,6 +1,6 @@
 """A cache is made where it shortens the run, and the line that says so has the figures."""
 
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +8,36 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fla_sdk.data import frame_rates
 from fla_sdk.data.frame_cache import CachedFrames
 from fla_sdk.data.frame_plan import plan_cache
 from fla_sdk.testing import MemoryDataset
 
 DAY = 5_000_000
 """Samples of a run that takes a day at 60 samples/s."""
+
+
+class Clock:
+    """What is measured takes the time that the test says, and looking at the clock 1 ms."""
+
+    def __init__(self) -> None:
+        self._now_s, self._turn = 0.0, threading.Lock()
+
+    def sleep(self, seconds: float) -> None:
+        with self._turn:
+            self._now_s += seconds
+
+    def monotonic(self) -> float:
+        self.sleep(1e-3)
+        return self._now_s
+
+
+CLOCK = Clock()
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame_rates, "time", CLOCK)
 
 
 class Slow(MemoryDataset):
@@ -25,7 +49,7 @@ class Slow(MemoryDataset):
         self._seconds = seconds
 
     def frame(self, name: str, row: int) -> NDArray[np.uint8]:
-        time.sleep(self._seconds)
+        CLOCK.sleep(self._seconds)
         return super().frame(name, row)
 
 
