@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -140,28 +139,18 @@ def _numpy_source(folder: Path, episodes: int) -> Path:
     return folder
 
 
-def _episodes(out: Path) -> int:
-    try:
-        return int(json.loads((out / "meta/info.json").read_text())["total_episodes"])
-    except FileNotFoundError:
-        return 0
-
-
 def test_a_killed_conversion_continues_where_it_was(
     registry: fla.Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, out = _numpy_source(tmp_path / "source", 60), tmp_path / "out"
     script = Path(__file__).with_name("conversion_process.py")
-    process = subprocess.Popen([sys.executable, str(script), str(source), str(out)], stdout=subprocess.DEVNULL)
-    limit = time.monotonic() + 120
-    while _episodes(out) < 6 and process.poll() is None and time.monotonic() < limit:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(60) == -signal.SIGKILL
-    before = _episodes(out)
-    assert 6 <= before < 59
+    command = [sys.executable, str(script), str(source), str(out), "6"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert json.loads((out / "meta/info.json").read_text())["total_episodes"] == 6
     written = {file: file.stat().st_mtime_ns for file in (out / "data").rglob("*.parquet")}
-    kept = sorted(written)[:before]
+    assert len(written) == 7
+    kept = sorted(written)[:6]
 
     assert main(["data", "convert", str(source), str(out)]) == 1
     assert "--resume" in capsys.readouterr().err
