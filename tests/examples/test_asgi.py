@@ -20,7 +20,7 @@ from fla_sdk.serving.tokens import Token, Tokens
 
 SOURCE = Path(__file__).parents[2] / "examples" / "ray_serve" / "asgi.py"
 STATE = np.array([0.5, -1.0], np.float32)
-LIMIT_S = 60.0
+LIMIT_S = 120.0
 
 
 class Double:

@@ -22,12 +22,12 @@ class Robot:
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
-        self.greeting = self._unpacked(connection.recv(30))
+        self.greeting = self._unpacked(connection.recv(120))
 
     def ask(self, message: Any) -> Any:
         """The reply to `message`: a map, or the text of an error."""
         self.connection.send(message if isinstance(message, (bytes, str)) else wire.pack(message))
-        return self._unpacked(self.connection.recv(30))
+        return self._unpacked(self.connection.recv(120))
 
     def hello(self, **entries: Any) -> Any:
         """The answer to a hello; the error, if it is one."""

@@ -30,6 +30,7 @@ def test_the_greeting_says_what_can_be_asked(robot: Callable[[], Any]) -> None:
 
 def test_a_hello_is_answered_with_the_robot_it_will_be(robot: Callable[[], Any]) -> None:
     one = robot()
+    before_s = time.time()
     answer = one.hello(client="tests 1", embodiment="arm", schema=one.greeting["fla"]["embodiments"]["arm"]["schema"])
     assert answer["embodiment"] == "arm"
     assert answer["robot"] == one.greeting["fla"]["embodiments"]["arm"]
@@ -38,7 +39,7 @@ def test_a_hello_is_answered_with_the_robot_it_will_be(robot: Callable[[], Any])
     }
     assert answer["resumed"] is False
     assert len(answer["session"]) == 16
-    assert abs(answer["now_s"] - time.time()) < 60
+    assert before_s <= answer["now_s"] <= time.time()
     assert "warnings" not in answer
 
 
@@ -148,13 +149,15 @@ def test_another_hash_and_nothing_to_compare(robot: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize(("off_s", "side"), [(-37, "behind"), (3600, "ahead of")])
 def test_a_clock_that_is_off(robot: Callable[[], Any], off_s: float, side: str) -> None:
-    answer = robot().hello(now_s=time.time() + off_s)
+    one, before_s = robot(), time.time()
+    answer = one.hello(now_s=before_s + off_s)
+    took_s = time.time() - before_s
     (warning,) = answer["warnings"]
     assert warning.startswith("the robot's clock is ")
     assert warning.endswith(
         f" s {side} the server's: set it, for example by NTP. Deadlines are not affected, times in recordings are"
     )
-    assert abs(float(warning.split()[4]) - abs(off_s)) <= 30
+    assert abs(float(warning.split()[4]) - abs(off_s)) <= took_s + 1  # it is rounded
 
 
 @pytest.mark.parametrize(

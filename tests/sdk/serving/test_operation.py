@@ -24,7 +24,7 @@ from fla_sdk.serving.rate import Rate
 from fla_sdk.serving.refusal import Refusal
 
 STATE = np.array([0.5, -1.0, 0.25], np.float32)
-LIMIT_S = 30
+LIMIT_S = 120
 
 
 def _get(server: Any, path: str) -> tuple[int, str]:
@@ -63,7 +63,7 @@ def _wait_for(what: Callable[[], bool]) -> None:
 
 
 def test_metrics_count_what_happens(start_server: Callable[..., Any]) -> None:
-    server = start_server(robots=1)
+    server, begun_s = start_server(robots=1), time.monotonic()
     with _dial(server) as openpi, _dial(server) as ours:
         _tell(openpi, {"state": STATE})
         _tell(openpi, {"state": STATE, "embodiment": 'made\n"up" 1'})
@@ -72,6 +72,7 @@ def test_metrics_count_what_happens(start_server: Callable[..., Any]) -> None:
         for _ in range(3):
             _tell(ours, {"state": STATE})
         status, text = _get(server, "/metrics")
+    took_s = time.monotonic() - begun_s
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
     assert status == 200
     assert values['fla_requests_total{embodiment="arm"}'] == "3"
@@ -85,7 +86,7 @@ def test_metrics_count_what_happens(start_server: Callable[..., Any]) -> None:
         buckets = [int(v) for k, v in values.items() if k.startswith(f'fla_stage_seconds_bucket{{stage="{stage}"')]
         assert buckets == sorted(buckets)
         assert buckets[-1] == int(values[f'fla_stage_seconds_count{{stage="{stage}"}}']) == 5
-        assert 0 < float(values[f'fla_stage_seconds_sum{{stage="{stage}"}}']) < LIMIT_S
+        assert 0 < float(values[f'fla_stage_seconds_sum{{stage="{stage}"}}']) <= took_s
     assert "made" not in text
     # Every family is announced before its values.
     for name in values:
@@ -123,13 +124,13 @@ def test_no_more_requests_than_the_rate(waits: list[float], per_s: float) -> Non
 
 
 def test_a_robot_that_asks_too_often_is_told_when_to_ask_again(start_server: Callable[..., Any]) -> None:
-    server = start_server(robots=1, requests_per_s=0.5)
+    server = start_server(robots=1, requests_per_s=0.001)
     with _dial(server) as robot, _dial(server) as other:
         assert "hello" in _tell(robot, HELLO)["fla"]
         error = _tell(robot, {"state": STATE})["fla"]["error"]
         assert error["code"] == "rate"
-        assert 0 < error["retry_after_ms"] <= 2000
-        assert "takes 0.5 requests per second of a robot: ask again in" in error["message"]
+        assert 0 < error["retry_after_ms"] <= 1e6
+        assert "takes 0.001 requests per second of a robot: ask again in" in error["message"]
         assert "actions" in _tell(other, {"state": STATE})
 
 
@@ -165,7 +166,7 @@ def _thinking(server: Any, folder: Path) -> Generator[ClientConnection, None, No
 
 
 def test_a_server_that_is_stopped_finishes_what_it_has_begun(start_server: Callable[..., Any], tmp_path: Path) -> None:
-    server = start_server(robots=1)
+    server = start_server(robots=1, drain_s=LIMIT_S)
     assert _get(server, "/readyz") == (200, "ready\n")
     with _dial(server) as other, _thinking(server, tmp_path) as robot:
         _tell(other, HELLO)
@@ -193,7 +194,7 @@ def test_it_does_not_wait_for_ever(start_server: Callable[..., Any], tmp_path: P
 
 
 def test_a_second_signal_ends_it_at_once(start_server: Callable[..., Any], tmp_path: Path) -> None:
-    server = start_server()
+    server = start_server(drain_s=LIMIT_S)
     with _thinking(server, tmp_path):
         server.process.send_signal(signal.SIGTERM)
         _wait_for(lambda: _get(server, "/readyz")[0] == 503)

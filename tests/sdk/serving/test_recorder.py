@@ -62,6 +62,8 @@ class _Writer:
     def __init__(self, gate: threading.Event) -> None:
         self.episodes: list[list[Mapping[str, Any]]] = []
         self.gate, self.closed = gate, False
+        self.written = threading.Semaphore(0)
+        """Released by each row."""
 
     def begin(self) -> Any:
         writer, rows = self, []
@@ -71,8 +73,9 @@ class _Writer:
                 self.rows: list[Mapping[str, Any]] = rows
 
             def add_row(self, row: Mapping[str, Any], *, task: str) -> None:
-                assert writer.gate.wait(30)
+                assert writer.gate.wait(120)
                 self.rows.append(row)
+                writer.written.release()
 
             def abort(self) -> None: ...
 
@@ -119,8 +122,7 @@ def test_a_full_folder_ends_the_recording(registry: Any, tmp_path: Path, monkeyp
     client = Client(number=1, peer="", connected_s=0.0)
     with making as recording:
         recording.answered(_exchange(robot, client))
-        _wait_for(lambda: recording._work.empty())  # pyright: ignore[reportPrivateUsage]
-        time.sleep(0.05)
+        assert writer.written.acquire(timeout=120)
         (tmp_path / "large").write_bytes(bytes(1000))
         for _ in range(3):
             recording.answered(_exchange(robot, client))
@@ -145,11 +147,3 @@ def test_robots_are_kept_apart_and_pauses_split(registry: Any, tmp_path: Path, m
         recording.disconnected(second)
     assert sorted(len(episode) for episode in writer.episodes) == [1, 1, 1, 2]
     assert metrics.dropped_rows == 1
-
-
-def _wait_for(what: Callable[[], bool]) -> None:
-    until = 3000
-    while not what() and until:
-        until -= 1
-        time.sleep(0.01)
-    assert until

@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,12 @@ from fla_sdk import wire
 from fla_sdk.embodiment import Embodiment
 from fla_sdk.errors import ConfigError, UnknownNameError
 from fla_sdk.policy.interface import Request
+from fla_sdk.serving import model_thread
 from fla_sdk.serving.observer import Client, Exchange, Observer
 from fla_sdk.serving.service import Service
 from fla_sdk.space import Space, joints
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 JOINT = Space(joints("joint"))
 HELLO = {"fla": {"hello": {"protocol": 1}}}
 
@@ -189,14 +192,18 @@ def test_too_much_work_is_refused_with_a_time_to_come_back() -> None:
         asyncio.run(scene())
 
 
-def test_a_deadline_that_passed_in_the_queue_is_told() -> None:
+def test_a_deadline_that_passed_in_the_queue_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    later_s = 0.0
+    monkeypatch.setattr(model_thread, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + later_s))
+
     async def scene() -> None:
+        nonlocal later_s
         async with robots(service, 2) as (first, second):
             first.ask({"who": 1})
             await begun(policy)
-            second.ask({"who": 2, "fla": {"request": 5, "deadline_ms": 50.0}})
+            second.ask({"who": 2, "fla": {"request": 5, "deadline_ms": 1e3 * LIMIT_S}})
             await waiting(service, 1)
-            await asyncio.sleep(0.1)
+            later_s = LIMIT_S
             policy.go_on.release()
             refused = error(await second.reply())
             assert (refused["code"], refused["request"]) == ("overloaded", 5)

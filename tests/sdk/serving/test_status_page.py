@@ -22,7 +22,7 @@ from fla_sdk import wire
 sys.path.insert(0, str(Path(__file__).parent))
 from browser import CHROMIUM, Tab, browser
 
-LIMIT_S = 30
+LIMIT_S = 120
 STATE = np.array([0.5, -1.0, 0.25], np.float32)
 EVIL = '"><img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>'
 
@@ -73,11 +73,13 @@ def test_the_page_needs_nothing_from_elsewhere(server: Any) -> None:
 def test_what_the_page_shows(server: Any) -> None:
     with _robot(server) as robot:
         _greet(robot, client="tester", execution="asynchronous")
+        asked_s = time.monotonic()
         _ask(robot, state=STATE, prompt="pick")
         told = _status(server, "tester")
+        passed_s = time.monotonic() - asked_s
     (shown,) = told["robots"]
     assert (shown["embodiment"], shown["client"], shown["execution"]) == ("arm", "tester", "asynchronous")
-    assert shown["age_s"] < LIMIT_S
+    assert 0 <= shown["age_s"] <= passed_s + 0.05  # it is rounded
     assert told["answers"] >= 1
     assert (shown["prompt"], shown["refusals"]) == ("pick", 0)
     assert [line["values"] for line in shown["chunk"]["lines"]] == [[0.5, 1, 1.5], [-1, -2, -3], [0.25, 0.5, 0.75]]
@@ -101,8 +103,8 @@ def test_pictures_are_small(server: Any) -> None:
 
 
 @needs_browser
-def test_an_operator_keeps_it_open(start_server: Callable[..., Any], tmp_path: Path) -> None:
-    server = start_server(robots=1)
+def test_an_operator_keeps_it_open(start_server: Callable[..., Any], free_port: int, tmp_path: Path) -> None:
+    server = start_server(robots=1, port=free_port)
     with browser(tmp_path / "profile") as tab:
         tab.open(server.url.replace("ws", "http"))
         tab.wait_for("document.querySelector('#state').textContent === 'serving'")
@@ -118,7 +120,7 @@ def test_an_operator_keeps_it_open(start_server: Callable[..., Any], tmp_path: P
             assert tab.evaluate("document.querySelector('.prompt').textContent") == f"“{EVIL}”"
             assert EVIL in tab.evaluate("document.querySelector('.client').textContent")
             assert tab.evaluate("document.querySelectorAll('script').length") == 1
-            assert tab.evaluate("document.title") == "1 connected"
+            tab.wait_for("document.title === '1 connected'")
             # Nothing is made anew while nothing happens.
             tab.evaluate(
                 "window.changes = 0; new MutationObserver(all => { for (const one of all) if (one.type === 'childList'"
