@@ -105,5 +105,5 @@ def test_experts_must_agree() -> None:
 
 def test_the_plugin_loads_neither_jax_nor_flax() -> None:
     code = "import sys, fla_models.plugin as p; list(p.fla_models()); print({'jax', 'flax'} & set(sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert found.stdout.strip() == "set()"

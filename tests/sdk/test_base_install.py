@@ -49,13 +49,13 @@ def _python310() -> str:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for candidate in (shutil.which("python3.10"), *sorted(pyenv.glob("3.10.*/bin/python"), reverse=True)):
         if candidate is not None:
-            found = subprocess.run([candidate, "-c", "import ensurepip"], capture_output=True, check=False, timeout=60)
+            found = subprocess.run([candidate, "-c", "import ensurepip"], capture_output=True, check=False, timeout=300)
             if found.returncode == 0:
                 return str(candidate)
     pytest.skip("no Python 3.10 on the path or under pyenv; install one with `pyenv install 3.10`")
 
 
-def _run(*command: str | Path, limit_s: float = 120) -> str:
+def _run(*command: str | Path, limit_s: float = 300) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s, cwd="/")
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout

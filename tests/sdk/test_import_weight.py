@@ -29,7 +29,7 @@ RECORDS = {"attr", "attrs", "cattrs", "pluggy"}
 def _loaded(code: str) -> set[str]:
     """Top-level packages in memory after `code`."""
     code += "\nimport sys\nprint(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 

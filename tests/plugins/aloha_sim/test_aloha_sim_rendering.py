@@ -26,7 +26,7 @@ def run(program, **environment):
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -200,7 +200,7 @@ compaction.copy_episodes(Path(sys.argv[1]), Path(sys.argv[2]))
 def test_a_copy_that_is_killed_does_not_exist_and_may_be_made_again(record, tmp_path):
     path, out = record(LENGTHS, video=True), tmp_path / "out"
     command = [sys.executable, "-c", KILLED, str(path), str(out)]
-    assert subprocess.run(command, timeout=60, check=False, capture_output=True).returncode == -signal.SIGKILL
+    assert subprocess.run(command, timeout=300, check=False, capture_output=True).returncode == -signal.SIGKILL
     assert not out.exists() and (tmp_path / "out.tmp").exists()
     copy_episodes(path, out)
     same(path, out, list(range(5)))

@@ -246,7 +246,7 @@ def test_a_repair_that_is_killed_is_finished_by_the_next(record, expected, tmp_p
         for n in points
     ]
     for number, process in zip(points, processes, strict=True):
-        assert process.wait(timeout=60) == -signal.SIGKILL
+        assert process.wait(timeout=300) == -signal.SIGKILL
         repair(tmp_path / str(number))
         mended(tmp_path / str(number), expected, (0, 2))
         assert not (tmp_path / str(number) / journal.FOLDER).exists()

@@ -82,7 +82,7 @@ def _served(policy: PolicyLike) -> Generator[str, None, None]:
     thread = threading.Thread(target=loop.run_until_complete, args=(server.serve_until(stop, ready=url.put),))
     thread.start()
     try:
-        yield url.get(timeout=60)
+        yield url.get(timeout=300)
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(60)

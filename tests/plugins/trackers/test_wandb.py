@@ -38,7 +38,7 @@ os.environ["WANDB_API_KEY"] = "0" * 40
 check()
 print("logged in")
 """
-_LIMIT_S = 120
+_LIMIT_S = 300
 
 
 def _python(code: str, *arguments: str, home: Path, **variables: str) -> "subprocess.CompletedProcess[str]":

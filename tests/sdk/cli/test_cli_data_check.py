@@ -104,7 +104,7 @@ def test_an_episode_for_the_rerun_viewer(arms: dict[str, Path], tmp_path: Path) 
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=300,
     ).stdout
     for entity in ("/state/joint1", "/action/joint2", "/cameras/front", "/task"):
         assert entity in printed, printed

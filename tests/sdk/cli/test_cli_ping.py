@@ -20,7 +20,8 @@ def _run(registry: Any, url: str, *options: str) -> int:
 
     parser = argparse.ArgumentParser()
     COMMAND.configure(parser)
-    return int(COMMAND.run(parser.parse_args([url, "--count", "3", *options]), registry) or 0)
+    arguments = parser.parse_args([url, "--count", "3", "--connect-timeout", "120", *options])
+    return int(COMMAND.run(arguments, registry) or 0)
 
 
 class _Registry:

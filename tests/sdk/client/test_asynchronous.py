@@ -76,7 +76,7 @@ def start(policy: _Policy) -> Iterator[Callable[..., _Drive]]:
     made: list[AsynchronousExecutor] = []
 
     def begin(**options: Any) -> _Drive:
-        made.append(AsynchronousExecutor(policy, **{"lost_after_s": LIMIT_S} | options))
+        made.append(AsynchronousExecutor(policy, **dict[str, Any](lost_after_s=LIMIT_S) | options))
         policy.words.put(None)
         return _Drive(made[-1])
 

@@ -15,7 +15,7 @@ from fla_sdk.testing import MemoryDataset
 
 ROWS, CAMERAS = 300, ("left", "right")
 SHARDS = 10
-LIMIT_S = 60
+LIMIT_S = 300
 
 
 class Recording(MemoryDataset):

@@ -44,7 +44,7 @@ def server() -> Iterator[str]:
         target=lambda: loop.run_until_complete(PolicyServer(Constant(), port=0).serve_until(stop, ready=note))
     )
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(300)
     yield address[0]
     loop.call_soon_threadsafe(stop.set)
     thread.join(60)

@@ -2,7 +2,6 @@
 
 import base64
 import shutil
-import socket
 import subprocess
 import sys
 from collections import namedtuple
@@ -52,9 +51,7 @@ def _same(folder: Path, prefix: str) -> None:
 
 
 def _unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"127.0.0.1:{taken.getsockname()[1]}")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:9")
 
 
 # --- Whole and checked ------------------------------------------------------------------------------------------------
@@ -182,7 +179,7 @@ def test_the_checksum_of_large_objects(storage: Storage, tmp_path: Path) -> None
 def test_two_processes_fetch_it_once(storage: Storage, tmp_path: Path) -> None:
     code = f"from fla_sdk.policy.fetch import fetch; print(fetch({CHECKPOINT!r}))"
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = {process.communicate(timeout=120)[0].strip().splitlines()[-1] for process in both}
+    answers = {process.communicate(timeout=300)[0].strip().splitlines()[-1] for process in both}
     assert [process.returncode for process in both] == [0, 0]
     assert answers == {str(_home(tmp_path) / "checkpoints" / "pi05_arm")}
     assert sorted(storage.asked) == sorted((n, None) for n in FILES if n.startswith("checkpoints/pi05_arm/"))

@@ -23,7 +23,7 @@ from fla_sdk.training.runs import PastRun, choose, differences, find, is_detail
 from fla_sdk.training.runs_page import write_runs_page
 from fla_sdk.training.runs_table import aligned, final_values, rows
 
-_LIMIT_S = 60
+_LIMIT_S = 300
 _TRAINING = """
 import sys
 from pathlib import Path
