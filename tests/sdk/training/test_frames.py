@@ -48,7 +48,7 @@ def test_a_short_run_decodes_and_a_resumed_one_keeps_to_the_choice(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(frame_rates, "time", SimpleNamespace(monotonic=itertools.count(step=1e-4).__next__))
+    monkeypatch.setattr(frame_rates, "time", SimpleNamespace(monotonic=itertools.count(step=1e-3).__next__))
     config, newest = small_run(trained, frame_cache="auto"), trained / "checkpoints" / "40"
     assert checkpoint.read_manifest(newest).train["frame_cache"] == "never"
     prepared = prepare(config, registry)
