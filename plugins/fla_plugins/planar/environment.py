@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fla_plugins.planar.arm import Arm, find_arm
 from fla_plugins.planar.render import TABLE, Canvas, paint_arm, paint_portrait, paint_table
-from fla_plugins.planar.scene import Rules, Scene, sample_scene
+from fla_plugins.planar.scene import Rules, Scene, drifted, sample_scene
 from fla_sdk.errors import ConfigError, ObservationError, nearest
 
 Ablation = Literal["blank", "swap"]
@@ -33,6 +33,7 @@ class PlanarEnvironment:
         self._scene: Scene | None = None
         self._joints = np.zeros(arm.joints)
         self._steps = self._dwelt = self._lingered = 0
+        self._drift = rules.drift
         self._table, self._canvas = Canvas(image_size), Canvas(image_size)
 
     @property
@@ -62,6 +63,7 @@ class PlanarEnvironment:
         self._joints = self._scene.start.copy()
         self._steps = self._dwelt = self._lingered = 0
         self.success = False
+        self._drift = self.rules.drift
         self.task = self._scene.instruction(self._scene.other if self.ablation == "swap" else self._scene.named)
         paint_table(self._table, self._scene, self.rules.target_radius)
 
@@ -80,6 +82,8 @@ class PlanarEnvironment:
             return True
         limit = self.rules.speed_limit
         self._joints = self.arm.clip(self._joints + np.clip(target - self._joints, -limit, limit))
+        if self._drift:
+            self._move_targets()
         self._steps += 1
         self._lingered += self.success
         self._dwelt = self._dwelt + 1 if self.distance <= self.rules.tolerance else 0
@@ -101,6 +105,15 @@ class PlanarEnvironment:
 
     def close(self) -> None:
         """Nothing to free: the arm is numbers."""
+
+    def _move_targets(self) -> None:
+        for _ in range(2):
+            moved = drifted(self.scene, self.arm, self.rules, self._drift)
+            if moved is not None:
+                self._scene = moved
+                paint_table(self._table, moved, self.rules.target_radius)
+                return
+            self._drift = -self._drift
 
     def _over(self) -> bool:
         return (self.success and self._lingered >= self.rules.linger) or self._steps >= self.rules.max_steps

@@ -16,11 +16,11 @@ class PlanarExpert:
     """
 
     def __init__(self, environment: PlanarEnvironment) -> None:
-        self._pose = environment.arm.inverse(environment.goal)
+        self._environment = environment
 
     def __call__(self) -> NDArray[np.float64]:
         """The joint angles `[N]` in radians to be at."""
-        return self._pose.copy()
+        return self._environment.arm.inverse(self._environment.goal)
 
 
 def expert(environment: Environment, seed: int) -> PlanarExpert:

@@ -95,7 +95,7 @@ def _span(low: float, high: float, size: int) -> slice:
 
 
 def paint_table(canvas: Canvas, scene: Scene, target_radius: float) -> None:
-    """The table and its three targets: what stays the same for a whole episode."""
+    """The table and its three targets: what stays the same until the targets move."""
     canvas.clear(TABLE)
     for centre, colour in zip(scene.targets, COLOURS.values(), strict=True):
         canvas.disc(centre, target_radius, colour)

@@ -43,6 +43,10 @@ class Rules:
     speed_limit: float = 0.2
     """Farthest each joint moves in one step, whatever is commanded."""
 
+    drift: float = 0.0
+    """Angle around the base that the targets move by in each step, turning back before one leaves the workspace or the
+    table: a policy that acts on what it saw long ago is too late."""
+
     start_spread: float = 0.6
     """Each joint starts within this of the pose over the middle of the workspace."""
 
@@ -84,6 +88,19 @@ class Scene:
     def instruction(self, target: int) -> str:
         """What to say to send an arm to that target."""
         return self.wording.format(list(COLOURS)[target])
+
+
+def drifted(scene: Scene, arm: Arm, rules: Rules, angle: float) -> Scene | None:
+    """The scene with its targets moved by `angle` around the base; None where one would leave the workspace."""
+    offset = scene.targets - arm.base
+    cos, sin = np.cos(angle), np.sin(angle)
+    moved = arm.base + offset @ np.array([[cos, sin], [-sin, cos]])
+    directions = np.arctan2(moved[:, 1] - arm.base[1], moved[:, 0] - arm.base[0]) - arm.heading
+    directions = (directions + np.pi) % (2 * np.pi) - np.pi
+    within = (directions >= arm.sector[0]) & (directions <= arm.sector[1])
+    if not (within.all() and np.all((moved >= rules.margin) & (moved <= 1.0 - rules.margin))):
+        return None
+    return attrs.evolve(scene, targets=moved)
 
 
 def sample_scene(arm: Arm, rules: Rules, rng: np.random.Generator) -> Scene:

@@ -29,6 +29,17 @@ def to_target(index: int) -> Act:
     return lambda environment, _: environment.arm.inverse(environment.scene.targets[index])
 
 
+def to_first_goal() -> Act:
+    """Where the target was in the first step."""
+    poses: list[NDArray[np.float64]] = []
+
+    def act(environment: PlanarEnvironment, _: np.random.Generator) -> NDArray[np.float64]:
+        poses.append(environment.arm.inverse(environment.goal))
+        return poses[0]
+
+    return act
+
+
 @each_arm
 def test_expert_always_succeeds(name: str) -> None:
     environment = make(name)
@@ -38,6 +49,30 @@ def test_expert_always_succeeds(name: str) -> None:
         while not environment.step(act()):
             pass
         assert environment.success, f"seed {seed}"
+
+
+@each_arm
+def test_targets_that_drift_stay_in_the_workspace_and_leave_the_blind_behind(name: str) -> None:
+    environment = make(name, drift=0.06)
+    rules, arm = environment.rules, environment.arm
+    for seed in range(20):
+        environment.reset(seed)
+        first, seen = environment.goal, set[bytes]()
+        act, far = expert(environment, seed), np.linalg.norm(environment.scene.targets - arm.base, axis=1)
+        over, moved = False, 0.0
+        while not over:
+            over = environment.step(act())
+            moved = max(moved, np.linalg.norm(environment.goal - first))
+            seen.add(environment.observe()["images/front"].tobytes())
+            targets = environment.scene.targets
+            np.testing.assert_allclose(np.linalg.norm(targets - arm.base, axis=1), far)
+            assert ((targets >= rules.margin) & (targets <= 1 - rules.margin)).all()
+        assert environment.success, f"seed {seed}"
+        assert moved > 0.01
+        assert len(seen) > 1
+    hurried = make(name, drift=0.06, max_steps=12)
+    assert np.mean([run(hurried, seed, to_first_goal()) for seed in range(50)]) < 0.6
+    assert all(run(hurried, seed, lambda now, _: now.arm.inverse(now.goal)) for seed in range(50))
 
 
 @each_arm
