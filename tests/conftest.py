@@ -1,10 +1,15 @@
 """What all tests share."""
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Most programs of a test run a few times: their compilation is what takes time. Read when JAX is imported, here and by
+# the processes that tests start.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # A busy machine is no reason to fail.
 settings.register_profile("fla", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -182,7 +182,7 @@ def test_tiny_learns_from_scratch(pi05: bool, small: Any) -> None:
         language=small.gemma,
         expert=small.gemma,
     )
-    model = Pi0(config, rngs=nnx.Rngs(0))
+    model = nnx.jit(lambda: Pi0(config, rngs=nnx.Rngs(0)))()
     numbers = np.random.default_rng(0)
     inputs = ModelInput(
         images={"base_0_rgb": numbers.integers(0, 256, (4, 64, 64, 3), np.uint8)},

@@ -36,6 +36,7 @@ def test_the_server_asks(many_server: Any) -> None:
     for path in ("/", "/status.json", "/metrics"):
         with pytest.raises(urllib.error.HTTPError, match="403") as refused:
             urllib.request.urlopen(urllib.request.Request(page + path, headers=elsewhere), timeout=60)
-        assert b"was called evil.example" in refused.value.read()
+        with refused.value as page_refused:
+            assert b"was called evil.example" in page_refused.read()
     with urllib.request.urlopen(urllib.request.Request(f"{page}/healthz", headers=elsewhere), timeout=60) as response:
         assert response.status == 200

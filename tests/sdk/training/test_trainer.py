@@ -327,7 +327,8 @@ def test_l2sp_holds_the_parameters_near_their_start(
     config = small_run(tmp_path / "run", regularizers=[Penalty(name="l2sp", strength=100.0)], steps=20)
     trainer = Trainer(config, plugins=registry)
     trainer.fit()
-    _, start = parameters.split(trainer.prepared.family.build(trainer.prepared.model_config, config.seed))
+    prepared = trainer.prepared
+    _, start = parameters.initialise(lambda: prepared.family.build(prepared.model_config, config.seed))
 
     def distance(run: Path) -> float:
         after = checkpoint.read_params(run / "checkpoints" / "20")
