@@ -130,7 +130,7 @@ def test_robots_keep_apart_and_outlive_their_replicas(cluster: Cluster) -> None:
                     lost += 1
                     assert lost < 100
                     continue
-                if np.ptp(actions) == np.ptp(actions[0]):  # not the sine yet
+                if client.metadata["policy"] == "scripted:hold":  # a connection that broke may have found the other
                     np.testing.assert_allclose(actions[0, 0], robot / 10 + asked / 1e5, atol=1e-6)
                 asked += 1
                 if asked == 10:
