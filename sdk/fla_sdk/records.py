@@ -61,6 +61,12 @@ class DatasetFormat:
     """`repair(path, *, dry_run: bool, tasks: Mapping[int, str])` makes a damaged folder readable without losing what is
     whole, and returns what it did, or would do. `tasks` are texts that the folder has lost, by their number."""
 
+    download: Callable[[str, Path | None], Path] | None = None
+    """`download(uri, out)`: a dataset of a hub as a folder on this machine; `out` None for the usual place."""
+
+    upload: Callable[..., str] | None = None
+    """`upload(path, uri, *, private: bool)` publishes the folder on a hub, and returns where to look at it."""
+
     def writable(self) -> Callable[..., "EpisodeWriter"]:
         """`create`. Raises `ConfigError` when the format is read-only."""
         if self.create is None:
@@ -76,7 +82,11 @@ class DatasetFormat:
         optional_cameras: bool = True,
         **options: Any,
     ) -> "EpisodeWriter":
-        """A dataset of what `robot` senses and does, with the cameras that a model sees. `options` are `create`'s."""
+        """A dataset of what `robot` senses and does, with the cameras that a model sees.
+
+        `fps` None: the robot's control rate, in Hz. `options` are `create`'s. Raises `ConfigError` when the format is
+        read-only.
+        """
         seen = [camera for camera in robot.cameras if camera.slot is not None]
         return self.writable()(
             path,
@@ -87,12 +97,6 @@ class DatasetFormat:
             cameras=tuple(camera.name for camera in seen if optional_cameras or camera.required),
             **options,
         )
-
-    download: Callable[[str, Path | None], Path] | None = None
-    """`download(uri, out)`: a dataset of a hub as a folder on this machine; `out` None for the usual place."""
-
-    upload: Callable[..., str] | None = None
-    """`upload(path, uri, *, private: bool)` publishes the folder on a hub, and returns where to look at it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,7 @@
 Every input is sent as one message, to an openpi client's connection and to one after a hello. A message must be
 answered or refused; one that makes the server fail ends the search and lies in `crash-*`. The search begins with
 tests/sdk/serving/corpus; what reaches new lines goes to FOLDER. `-merge=1 SMALL FOLDER` then keeps what is needed.
-All options of libFuzzer.
+It takes all options of libFuzzer.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import importlib
 import logging
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ class Socket:
 class Obedient(GoldenMany):
     """The prompts that make the golden policy fail or wait are plain text to this one."""
 
-    def infer(self, observation: object) -> dict[str, object]:
-        return super().infer({**observation, "prompt": ""})  # type: ignore[dict-item]
+    def infer(self, observation: Mapping[str, Any]) -> dict[str, Any]:
+        return super().infer({**observation, "prompt": ""})
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="checkpoint, or folder of a run")
     parser.add_argument("--episodes", type=int, default=50)
-    parser.add_argument("--drift", type=float, default=0.02, help="of the targets, in rad per step around the base")
+    parser.add_argument("--drift", type=float, default=0.04, help="of the targets, in rad per step around the base")
     parser.add_argument("--delays", type=int, nargs="+", default=[0, 100, 200, 400], help="in ms")
     options = parser.parse_args()
     registry = fla.load_plugins()

@@ -107,6 +107,7 @@ class PlanarEnvironment:
         """Nothing to free: the arm is numbers."""
 
     def _move_targets(self) -> None:
+        """One step on, or back where that way ends; they stay where neither way is open."""
         for _ in range(2):
             moved = drifted(self.scene, self.arm, self.rules, self._drift)
             if moved is not None:

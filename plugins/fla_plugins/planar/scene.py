@@ -44,8 +44,8 @@ class Rules:
     """Farthest each joint moves in one step, whatever is commanded."""
 
     drift: float = 0.0
-    """Angle around the base that the targets move by in each step, turning back before one leaves the workspace or the
-    table: a policy that acts on what it saw long ago is too late."""
+    """Angle around the base that the targets move by in each step, turning back before one leaves the sector of the arm
+    or the table: a policy that acts on what it saw long ago is too late."""
 
     start_spread: float = 0.6
     """Each joint starts within this of the pose over the middle of the workspace."""
@@ -91,14 +91,14 @@ class Scene:
 
 
 def drifted(scene: Scene, arm: Arm, rules: Rules, angle: float) -> Scene | None:
-    """The scene with its targets moved by `angle` around the base; None where one would leave the workspace."""
-    offset = scene.targets - arm.base
-    cos, sin = np.cos(angle), np.sin(angle)
-    moved = arm.base + offset @ np.array([[cos, sin], [-sin, cos]])
-    directions = np.arctan2(moved[:, 1] - arm.base[1], moved[:, 0] - arm.base[0]) - arm.heading
-    directions = (directions + np.pi) % (2 * np.pi) - np.pi
-    within = (directions >= arm.sector[0]) & (directions <= arm.sector[1])
-    if not (within.all() and np.all((moved >= rules.margin) & (moved <= 1.0 - rules.margin))):
+    """The scene with its targets moved by `angle` radians around the base; None where one would leave the sector of the
+    arm or the table.
+    """
+    x, y = (scene.targets - arm.base).T
+    directions = (np.arctan2(y, x) - arm.heading + angle + np.pi) % (2 * np.pi) - np.pi
+    low, high = arm.sector
+    moved = arm.polar(np.hypot(x, y), directions)
+    if not (np.all((directions >= low) & (directions <= high)) and _on_table(moved, rules)):
         return None
     return attrs.evolve(scene, targets=moved)
 
@@ -114,14 +114,17 @@ def sample_scene(arm: Arm, rules: Rules, rng: np.random.Generator) -> Scene:
     )
 
 
+def _on_table(targets: NDArray[np.float64], rules: Rules) -> bool:
+    return bool(np.all((targets >= rules.margin) & (targets <= 1.0 - rules.margin)))
+
+
 def _sample_targets(arm: Arm, rules: Rules, rng: np.random.Generator) -> NDArray[np.float64]:
     for _ in range(1000):
         # The square root makes the density per area even: no ring around the base is favoured.
         distance = np.sqrt(rng.uniform(arm.near**2, arm.far**2, len(COLOURS)))
         targets = arm.polar(distance, rng.uniform(*arm.sector, len(COLOURS)))
         gaps = np.linalg.norm(targets - np.roll(targets, 1, axis=0), axis=-1)  # three targets have three pairs
-        on_table = np.all((targets >= rules.margin) & (targets <= 1.0 - rules.margin))
-        if on_table and gaps.min() >= rules.separation:
+        if _on_table(targets, rules) and gaps.min() >= rules.separation:
             return targets
     raise ConfigError(
         f"no room for {len(COLOURS)} targets {rules.separation} m apart and {rules.margin} m from the edge "
